@@ -142,7 +142,7 @@ def test_numbered_run_folders(folder: Path, tmp_path: Path, capsys: pytest.Captu
     assert isinstance(table, list)
     assert [row["run"] for row in table] == names
     assert cli.run(["runs", *root]) == 0
-    assert names[0] in capsys.readouterr().out
+    assert f"last means {names[1]}," in capsys.readouterr().out
 
 
 def test_resume_continues_and_refuses_a_finished_run(

@@ -143,6 +143,13 @@ def test_short_trainings_on_photographs_go_on(size: int, channels: int, images: 
     assert ("seldom be recognised before 100k images" in why) == is_short
 
 
+def test_after_a_short_time_limit_a_photographic_training_goes_on_until_things_can_be_recognised() -> None:
+    end = replace(END, images=6_400, planned=7_100, stop_reason="time_limit", rounds=99)
+    assert next_step(trained(size=32), end)[1] == "resume runs/1 --images 100k"
+    assert next_step(trained(size=32), replace(end, stop_reason="interrupted"))[1] == "resume runs/1"
+    assert next_step(trained(size=32), replace(end, planned=200_000))[1] == "resume runs/1"
+
+
 def test_more_training_is_no_answer_to_a_collapse_without_learning_rates_to_halve() -> None:
     run = trained(options={"width": 8})
     assert next_step(run, seeing(variety=0.02))[1] == "sample runs/1 -n 64 --seed 3"

@@ -238,11 +238,14 @@ def test_exit_codes_tell_finished_from_out_of_time(folder: Path, tmp_path: Path,
 def test_the_first_line_says_what_remains_and_that_the_time_limit_is_gone(folder: Path, tmp_path: Path) -> None:
     run = leafwing.train(folder, "dcgan", out=tmp_path / "run", images=64, **TINY)
     run.update(replace(run.settings, schedule=replace(run.settings.schedule, images=256, time=60.0)))
+    for _ in range(10):
+        run.log({"images": 64, "seconds": 8.0, "images_per_second": 4.0, "losses": {}})
     line = describe_rest(run, 64, 8.0, None)
-    assert line.endswith("resuming at 64 of 256 images, 192 to go, about 24s at the speed so far; it stops after 52s if that comes "
+    assert line.endswith("resuming at 64 of 256 images, 192 to go, about 48s at its latest speed; it stops after 52s if that comes "
                          "first (--time)")  # fmt: skip
     run.update(replace(run.settings, schedule=replace(run.settings.schedule, time=None)))
     assert "its time limit of 1m 00s no longer holds, --time +10m sets another" in describe_rest(run, 64, 8.0, 60.0)
+    run.truncate_log(0)
     assert describe_rest(run, 0, 0.0, None).endswith("resuming at 0 of 256 images, 256 to go")
     lines: list[str] = []
 

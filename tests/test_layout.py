@@ -94,3 +94,6 @@ def test_an_image_fits_exactly_and_is_enlarged_pixel_by_pixel() -> None:
     assert layout.fit(image, 100, 50).size == (24, 50), "an odd side, which films do not have"
     assert layout.fit(image, 4, 4).size == (2, 4)
     assert layout.fit(image, 8, 16) is image
+    smooth = layout.fit(image, 64, 64, is_smooth=True)
+    assert smooth.size == (32, 64)
+    assert len(smooth.getcolors(4_096) or []) > len(grown.getcolors(4_096) or [])

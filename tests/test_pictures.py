@@ -164,6 +164,29 @@ def test_small_images_are_enlarged_in_a_grid() -> None:
     assert all((grown[:, y::2, x::2] == noise).all() for y in (0, 1) for x in (0, 1))
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_photographs_are_enlarged_smoothly_and_everything_else_pixel_by_pixel(dtype: type) -> None:
+    noise = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (2, 32, 48, 3), dtype=dtype)
+    smooth = pictures.enlarge_stored(fields.Image(32, 48, 3), noise, 3)
+    assert (smooth.shape, smooth.dtype) == ((2, 96, 144, 3), noise.dtype)
+    assert (
+        abs(np.diff(smooth[0, :, :, 0].astype(float), axis=1)).mean()
+        < 0.5 * abs(np.diff(noise[0, :, :, 0].astype(float), axis=1)).mean()
+    )
+    step = np.zeros((1, 32, 32, 1), dtype)
+    step[:, :, 16:] = np.iinfo(dtype).max
+    grown = pictures.enlarge_stored(fields.Image(32, 32, 1), step, 4)
+    assert (grown[0, :, :32].max() < grown[0, :, 96:].min(), grown[0, :, 0].max(), grown[0, :, -1].min()) == (
+        True,
+        0,
+        step.max(),
+    )
+    for kind in (fields.Image(16, 48, 3), fields.Image(32, 32, 4), fields.Clip(2, 32, 32, 3), fields.Mask(32, 32)):
+        assert not pictures.is_smooth(kind)
+    repeated = noise.repeat(3, 1).repeat(3, 2)
+    assert (pictures.enlarge_stored(fields.Image(16, 48, 3), noise, 3) == repeated).all()
+
+
 def test_a_grid_of_many_images_enlarges_them_less() -> None:
     assert pictures.grid(shades(100 * 100, 16, 16), gap=0).size == (3_200, 3_200)
 

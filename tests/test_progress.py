@@ -72,7 +72,7 @@ def test_without_a_terminal_training_prints_plain_lines(capfd: pytest.CaptureFix
         screen.after_turn(1500)
     out, err = capfd.readouterr()
     assert out == ""
-    assert err == "1.5k/3k images  150 images/s  10s left  D/adversarial 1.39  G/adversarial 0.693\n"
+    assert err == "1.5k/3k images  150 images/s  10s left  D 1.39  G 0.693\n"
     assert "\x1b" not in err
 
 
@@ -104,6 +104,16 @@ def test_the_time_left_considers_both_limits(capfd: pytest.CaptureFixture[str], 
     assert "10s left" in capfd.readouterr().err, "all images are screen first"
 
 
+def test_the_time_left_counts_what_the_limit_does_not(clock: Seconds, capfd: pytest.CaptureFixture[str]) -> None:
+    """Checkpoints and samples: 24 s of training took 40 s, so that the other 36 s take 60."""
+    screen = ConsoleReporter()
+    with screen.training(0, 1_000_000, 60.0):
+        clock.now += 40
+        screen.tick({**RECORD, "images": 1_000, "time_left": 36.0})
+        screen.after_turn(1_000)
+    assert "1m 00s left" in capfd.readouterr().err
+
+
 def test_without_a_terminal_reading_images_prints_whole_lines(capfd: pytest.CaptureFixture[str]) -> None:
     screen = ConsoleReporter()
     for done in range(1, 6001):
@@ -129,7 +139,29 @@ def test_progress_has_a_name_and_short_operations_print_nothing(
             clock[0] += seconds
             screen.report_progress(what, done, 5)
             screen.report_progress(what, done, 5)
-    assert capfd.readouterr().err.splitlines() == ["sampling: 2 of 5", "sampling: 4 of 5", "sampling: 5 of 5"]
+    assert capfd.readouterr().err.splitlines() == ["sampling: 1 of 5", "sampling: 4 of 5, about 4s left", "sampling: 5 of 5"]
+
+
+def test_an_operation_has_a_line_every_ten_seconds_with_the_time_left(
+    capfd: pytest.CaptureFixture[str], clock: Seconds
+) -> None:
+    """Also if nothing was done in between; of the next operation, the time left is that of its own speed."""
+    screen = ConsoleReporter()
+    for second in range(41):
+        clock.now = 1000.0 + second
+        screen.report_progress("measuring", second // 15, 10)
+    for second in range(41, 63):
+        clock.now = 1000.0 + second
+        screen.report_progress("sampling", second - 41, 30)
+    assert capfd.readouterr().err.splitlines() == [
+        "measuring: 0 of 10",
+        "measuring: 0 of 10",
+        "measuring: 1 of 10, about 3m 00s left",
+        "measuring: 2 of 10, about 2m 00s left",
+        "measuring: 2 of 10, about 2m 40s left",
+        "sampling: 9 of 30, about 21s left",
+        "sampling: 19 of 30, about 11s left",
+    ]
 
 
 def test_a_message_ends_the_line_of_progress_on_a_terminal(

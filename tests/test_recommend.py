@@ -13,6 +13,8 @@ from PIL import Image
 import leafwing
 from leafwing import cli, commands, recipes
 from leafwing.commands import recommend
+from leafwing.commands.doctor import recommendation
+from leafwing.data.doctor import SourceReport
 from leafwing.engine import setup
 from leafwing.errors import LeafwingError
 from leafwing.progress import Reporter
@@ -173,12 +175,25 @@ def test_options_that_the_recommended_recipe_lacks_are_refused(tmp_path: Path) -
 
 def test_the_doctor_recommends_what_training_does(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = write(tmp_path / "photos", {"a": rule.OF_A_CLASS, "b": rule.OF_A_CLASS})
-    plan = commands.forecast(source, images=16, size=16, threads=1, width=8)
+    said = Listener()
+    plan = commands.forecast(source, images=16, size=16, threads=1, width=8, progress=said)
     advice = next(line for line in commands.doctor(source, size=16).advice if line.startswith("Next"))
     assert plan["recipe"] in advice
+    reasons = [line.strip() for line in said.lines if line.startswith("  ")]
+    assert rule.MIRROR in reasons
+    assert "size 16x16" in advice
+    assert {*reasons} <= {line.strip() for line in advice.splitlines()}, "what training says, the doctor says too"
     assert f"leafwing train {source} --size 16\n" in advice
     assert cli.run(["doctor", str(source), "--size", "16"]) == 0
     assert "Next: leafwing train" in capsys.readouterr().out
+
+
+def test_the_doctor_names_both_sizes_that_training_may_choose() -> None:
+    report = SourceReport("photos", "folder", 200, 200, options={"size": "64x64", "channels": 3})
+    both = f"size 64x64, or {rule.SMALL}x{rule.SMALL} where"
+    assert both in recommendation(report, "leafwing train photos", may_shrink=True)
+    assert both not in recommendation(report, "leafwing train photos --size 64", may_shrink=False)
+    assert "mirror" not in " ".join(choose(Facts("images", 200, mirrored=True), constant(100)).reasons)
 
 
 def test_points_are_trained_on_for_a_number_of_them_that_takes_minutes() -> None:

@@ -16,6 +16,7 @@ from torch import nn
 
 from bare_run import OPTIONS, SPEC, config, create
 from leafwing import recipes
+from leafwing.commands.runs import list_runs
 from leafwing.config import BestCheckpoint, DataConfig, convert_json
 from leafwing.errors import LeafwingError, StorageError
 from leafwing.game import SGD, Abilities, DataSpec, Game, Player, Round, Term, Turn
@@ -154,11 +155,24 @@ def test_an_unwritable_folder_is_a_storage_error(tmp_path: Path) -> None:
 def test_a_run_is_opened_by_folder_name_number_or_last(tmp_path: Path) -> None:
     root = tmp_path / "runs"
     first, second = create(root=root), create(root=root, source="digits")
-    os.utime(second.folder / "run.json", (1, 1))
+    for path in second.folder.glob("*.json*"):
+        os.utime(path, (1, 1))
     for name in (first.folder, str(first.folder), first.name, "1", "0001", "last"):
         assert Run.open(name, root=root).folder == first.folder, name
     assert Run.open("2", root=root).folder == second.folder
     assert Run.open("2", root=root).config == second.config
+
+
+def test_last_is_the_run_that_was_trained_last_whatever_its_number(tmp_path: Path) -> None:
+    first, second = create(root=tmp_path), create(root=tmp_path)
+    for run in (first, second):
+        for path in run.folder.glob("*.json*"):
+            os.utime(path, (1, 1))
+    assert Run.open("last", root=tmp_path).folder == second.folder, "of equal times the later number"
+    second.add_metrics([{"metric": "fid", "value": 1.0}])
+    first.log({"images": 64, "losses": {}})
+    assert Run.open("last", root=tmp_path).folder == first.folder, "an evaluation is no training"
+    assert [row["is_last"] for row in list_runs(tmp_path)] == [True, False]
 
 
 @pytest.mark.parametrize("name", ["3", "0001-dcgan", "lost", "0"])

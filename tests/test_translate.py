@@ -504,8 +504,8 @@ def test_a_pipe_is_refused(negative: Path, tmp_path: Path) -> None:
     [
         (torch.zeros(2, 3, 16, 16, dtype=torch.uint8), r"input: give floating-point values in \[-1, 1\], not torch.uint8"),
         (torch.zeros(3, 16, 16), r"input: give a tensor of shape \(n, 3, 16, 16\), not a Tensor of 3 dimensions"),
-        (None, "not a NoneType"),
-        ("a.png", "not a str"),
+        (None, "must be a Tensor, not NoneType"),
+        ("a.png", "must be a Tensor, not str.* `leafwing translate` reads files"),
     ],
 )
 def test_what_is_no_tensor_of_images_is_refused(negative: Path, images: Any, message: str) -> None:

@@ -1,6 +1,7 @@
 """Train, evaluate and analyse GANs on your own images.
 
-The public names. Each is loaded when it is first used, so that `import leafwing` takes no time.
+The public names. Each is loaded when it is first used, so that `import leafwing` takes no time. Functions check their arguments
+before they begin (`calls`).
 """
 
 from __future__ import annotations
@@ -99,6 +100,8 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'leafwing' has no attribute {name!r}")
     value = getattr(importlib.import_module(f"leafwing.{_HOMES[name]}"), name)
+    if not isinstance(value, type):
+        value = importlib.import_module("leafwing.calls").checked(value)
     globals()[name] = value
     return value
 

@@ -127,5 +127,5 @@ def frames(kind: Field, seconds: float) -> int:
 def film(kind: Field, samples: Tensor, seconds: float) -> Film:
     """Samples (n, *kind.shape), one after the other, as a film of this duration; small images are enlarged by a whole factor."""
     pixels = pictures.draw(kind, kind.to_stored(samples).numpy())
-    pixels = pictures.enlarge(pixels, max(1, SIDE // max(pixels.shape[1:3])))
+    pixels = pictures.enlarge_stored(kind, pixels, max(1, SIDE // max(pixels.shape[1:3])), 1)
     return Film([pictures.to_image(image) for image in pixels], max(1, round(1_000 * seconds / len(samples))))

@@ -27,6 +27,14 @@ def storage(what: str) -> Iterator[None]:
         ) from error
 
 
+def guide_page(name: str) -> str:
+    """Where a page of the guide is: its path where leafwing runs from its repository, else its place there."""
+    path = Path(__file__).parents[2] / "docs" / "guide" / name
+    if not path.is_file():
+        return f"docs/guide/{name} in leafwing's repository"
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
 def write(path: Path, content: bytes | str | Callable[[Path], object]) -> None:
     """Writes a file atomically: to a temporary file beside it, flushed to disk, then renamed over the old one.
 

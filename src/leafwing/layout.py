@@ -111,8 +111,8 @@ def flat(image: Image.Image) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def fit(image: Image.Image, width: int, height: int) -> Image.Image:
-    """An image in the largest size that fits: enlarged by a whole factor, pixel by pixel, then reduced to the exact size.
+def fit(image: Image.Image, width: int, height: int, is_smooth: bool = False) -> Image.Image:
+    """An image in the largest size that fits: enlarged by a whole factor, pixel by pixel, then reduced to the exact size; or smoothly.
 
     The shorter side is rounded to an even number, as films need it, unless the factor is exact.
     """
@@ -123,6 +123,8 @@ def fit(image: Image.Image, width: int, height: int) -> Image.Image:
         across = across if across >= down else max(2, 2 * round(across / 2))
         down = down if down >= across else max(2, 2 * round(down / 2))
     size = (across, down)
+    if is_smooth:
+        return image.resize(size, Image.Resampling.LANCZOS)
     if factor > 1:
         image = image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
     return image if image.size == size else image.resize(size, Image.Resampling.BOX)

@@ -13,6 +13,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from leafwing import drawing, pictures
+from leafwing.calls import checked_methods
 from leafwing.conditions import Examples, pixel_conditions, resolve, samples_to_network
 from leafwing.engine.setup import choose
 from leafwing.engine.share import NumberedDraws
@@ -28,6 +29,7 @@ from leafwing.runs import ROOT, Run
 PRECISIONS = ("fp32", "bf16")
 
 
+@checked_methods
 class Model:
     """A trained game for downstream use.
 
@@ -291,7 +293,7 @@ class Model:
     def generate(
         self, latents: Tensor, *, output: str | None = None, seed: int = 0, batch: int = BLOCK, **conditions: Any
     ) -> Tensor:
-        """Samples from latents (n, size); see `sample`. Unspecified conditions are those of the seed."""
+        """Samples from latents (n, size), such as model.latents(n); see `sample`. Unspecified conditions are those of the seed."""
         return torch.cat(list(self.stream(latents, output=output, seed=seed, batch=batch, **conditions)))
 
     def translate(
@@ -311,7 +313,7 @@ class Model:
         their size times the ratio of the sizes in training. Large ones are computed in tiles; the result is the same to 1/255.
 
         Args:
-            images: (n, channels, height, width) in [-1, 1], or another field with pixels as networks see it.
+            images: (n, channels, height, width) in [-1, 1], or another field as networks see it; `leafwing translate` reads files.
             output: the field to generate; None: the first one that is generated from images.
             seed: random seed of latents, if there are any, and of unspecified conditions.
             batch: maximum batch size.
@@ -457,7 +459,7 @@ class Model:
         """The discriminator's scores (n,) of samples, images in [-1, 1]: higher is more realistic; the scale depends on the game.
 
         Args:
-            samples: (n, *shape of the main output's field).
+            samples: (n, *shape of the main output's field); `leafwing score` reads files.
             seed: random seed of unspecified conditions.
             batch: batch size.
             **conditions: the conditions that the samples should match; see `sample`.

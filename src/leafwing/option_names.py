@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
-from leafwing.errors import LeafwingError
+from leafwing.errors import LeafwingError, did_you_mean
 
 OPTIONS = {
     "batch-size batchsize bs b minibatch minibatch-size mini-batch": "batch",
@@ -195,6 +195,14 @@ def refuse(command: str, options: Mapping[str, Any], known: Mapping[str, str], p
     for name, value in options.items():
         if name not in known and (text := explain_option(command, f"--{name.replace('_', '-')}", str(value), shown, pace)):
             raise UnknownOption(text)
+
+
+def refuse_unknown(command: str, options: Mapping[str, Any], known: Mapping[str, str], pace: Pace | None = None) -> None:
+    """The same, and raises LeafwingError for any other option that the command does not have."""
+    refuse(command, options, known, pace)
+    for name in options:
+        if name not in known:
+            raise LeafwingError(f"{command} has no argument {name!r}{did_you_mean(name, known)}")
 
 
 def listed(lines: Mapping[str, str]) -> str:

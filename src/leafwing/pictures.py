@@ -33,6 +33,8 @@ FRAME_MS, MIN_STEP, LAST_MS = 100, 40, 1_500
 """Duration of a frame of a clip, the shortest of an image of a reel, and that of its last image, in milliseconds."""
 REEL, SMALL = 1_080, 512
 """Images of a reel are reduced to the first, and enlarged by a whole factor within the second, in pixels of the longer side."""
+SMOOTH = 32
+"""Side in pixels from which images are enlarged smoothly; see `is_smooth`."""
 PALETTE = np.array(
     [(60, 60, 60)]
     + [
@@ -194,9 +196,31 @@ def enlarge(values: np.ndarray, scale: int, axis: int = 1) -> np.ndarray:
     return values.repeat(scale, axis=axis).repeat(scale, axis=axis + 1) if scale > 1 else values
 
 
-def enlarge_stored(kind: Field, stored: np.ndarray, scale: int) -> np.ndarray:
-    """Stored samples with pixels (n, ...), or the images of `visible`, enlarged by a whole factor."""
-    return enlarge(stored, scale, 2 if isinstance(kind, fields.Clip) else 1)
+def is_smooth(kind: Field) -> bool:
+    """Whether samples are enlarged smoothly, as suits photographs: images without transparency, from `SMOOTH` pixels a side on.
+
+    Smaller images, transparent ones (icons, sprites), masks, segmentations and clips are enlarged pixel by pixel.
+    """
+    return isinstance(kind, fields.Image) and kind.channels in (1, 3) and min(kind.height, kind.width) >= SMOOTH
+
+
+def enlarge_stored(kind: Field, stored: np.ndarray, scale: int, axis: int | None = None) -> np.ndarray:
+    """Samples enlarged by a whole factor in the way that suits their field; see `is_smooth`.
+
+    Args:
+        kind: the field.
+        stored: stored samples with pixels (n, ...), or images of `visible` or `draw`.
+        scale: the factor.
+        axis: that of the height; None: that of stored samples.
+    """
+    if scale == 1 or not is_smooth(kind):
+        return enlarge(stored, scale, axis if axis is not None else 2 if isinstance(kind, fields.Clip) else 1)
+    *others, height, width, channels = stored.shape
+    limits, size = np.iinfo(stored.dtype), (width * scale, height * scale)
+    planes = np.moveaxis(stored, -1, -3).reshape(-1, height, width).astype(np.float32)
+    large = np.stack([np.asarray(Image.fromarray(plane).resize(size, Image.Resampling.LANCZOS)) for plane in planes])
+    whole = np.rint(large).clip(limits.min, limits.max).astype(stored.dtype)
+    return np.moveaxis(whole.reshape(*others, channels, height * scale, width * scale), -3, -1)
 
 
 def scatter(points: Tensor, side: int = 512) -> Image.Image:
@@ -236,7 +260,7 @@ class Cell:
         if not self.kind.has_pixels:
             return text_image(str(self.kind.to_plain(self.stored[None])[0]), 3 * side)
         (pixels,) = draw(self.kind, self.stored[None], frame)
-        image = flat(to_image(enlarge(pixels, max(1, round(side / pixels.shape[0])), 0)))
+        image = flat(to_image(enlarge_stored(self.kind, pixels, max(1, round(side / pixels.shape[0])), 0)))
         width = image.width // (self.kind.frames if isinstance(self.kind, fields.Clip) and frame is None else 1)
         for kind, values in self.marks:
             mark(image, kind, values.numpy(), (width, image.height))

@@ -6,6 +6,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 from leafwing import notebook
@@ -16,7 +18,9 @@ ProgressCallback = Callable[[str, int, int], None]
 """A callback for long operations: what is being done, the amount done, and the total."""
 
 LINE_INTERVAL = 10.0
-"""Seconds between two lines of training progress, at first."""
+"""Seconds between two lines of progress, at first; later a twentieth of the time so far."""
+LEAST_SECONDS = 2.0
+"""Of an operation, before the time left is estimated."""
 
 
 def no_progress(what: str, done: int, total: int) -> None:
@@ -48,7 +52,30 @@ class Reporter:
         """Called after every turn with the number of images shown."""
 
     def tick(self, record: Mapping[str, Any]) -> None:
-        """Called for every line of the log."""
+        """Called for every line of the log; with a time limit it also has `time_left`, in seconds of training."""
+
+
+@dataclass
+class Operation:
+    """A long operation whose progress is shown.
+
+    Args:
+        what: its description.
+        first: the amount that was done at its first report.
+        began: the time of that report.
+        unfinished: whether its progress was shown, but not its end.
+    """
+
+    what: str
+    first: int
+    began: float
+    unfinished: bool = False
+
+    def describe_rest(self, done: int, total: int, passed: float) -> str:
+        """The time left at the speed so far, `passed` seconds after the first report; empty while that is unknown."""
+        if passed < LEAST_SECONDS or not self.first < done < total:
+            return ""
+        return f", about {show_duration(max(1.0, passed * (total - done) / (done - self.first)))} left"
 
 
 class ConsoleReporter(Reporter):
@@ -62,9 +89,9 @@ class ConsoleReporter(Reporter):
         self.task: Any = None
         self.meter = Meter(0, 0, None)
         self.losses: Mapping[str, float] = {}
-        self.last_shown, self.interval = 0.0, 0.1 if self.console.is_terminal else 5.0
-        self.last_report, self.unfinished = ("", 0, 0), False
-        self.open_line = False
+        self.last_shown, self.interval = -inf, 0.1 if self.console.is_terminal else LINE_INTERVAL
+        self.operation = Operation("", 0, 0.0)
+        self.open_line = 0  # length of a line of progress that the next one replaces
 
     def say(self, text: str) -> None:
         self._end_line()
@@ -75,31 +102,30 @@ class ConsoleReporter(Reporter):
         self.console.print(f"warning: {text}", markup=False, emoji=False, style="yellow")
 
     def report_progress(self, what: str, done: int, total: int) -> None:
-        if (what, done, total) == self.last_report:
-            return
-        if what != self.last_report[0]:
-            self._end_line()
-            self.unfinished = False
-        self.last_report = (what, done, total)
         now = time.monotonic()
-        if done < total and now - self.last_shown < self.interval:
+        if what != self.operation.what or done < self.operation.first:
+            self._end_line()
+            self.operation = Operation(what, done, now)
+        passed = now - self.operation.began
+        wait = self.interval if self.console.is_terminal else max(self.interval, passed / 20)
+        if done < total and now - self.last_shown < wait:
             return
-        if done >= total and not self.unfinished:
-            return  # it finished before anything was shown
-        self.last_shown, self.unfinished = now, done < total
-        self._show_progress(what, done, total)
+        if done >= total and not self.operation.unfinished:
+            return  # it finished before anything was shown, or its end was shown
+        self.last_shown, self.operation.unfinished = now, done < total
+        self._show_progress(f"{what}: {done:,} of {total:,}{self.operation.describe_rest(done, total, passed)}", done, total)
 
-    def _show_progress(self, what: str, done: int, total: int) -> None:
+    def _show_progress(self, text: str, done: int, total: int) -> None:
         if self.console.is_terminal:
-            self.open_line = done < total
-            print(f"\r{what}: {done:,} of {total:,}", end="" if self.open_line else "\n", file=sys.stderr, flush=True)
+            print(f"\r{text.ljust(self.open_line)}", end="" if done < total else "\n", file=sys.stderr, flush=True)
+            self.open_line = len(text) if done < total else 0
         else:
-            self.say(f"{what}: {done:,} of {total:,}")
+            self.say(text)
 
     def _end_line(self) -> None:
         """Ends a line of progress on a terminal, so that what follows is not glued to it."""
         if self.open_line:
-            self.open_line = False
+            self.open_line = 0
             print(file=sys.stderr, flush=True)
 
     @contextmanager
@@ -133,6 +159,8 @@ class ConsoleReporter(Reporter):
 
     def tick(self, record: Mapping[str, Any]) -> None:
         self.losses = record["losses"]
+        if "time_left" in record:
+            self.meter.read_limit(record["time_left"])
         if self.bar is not None:
             self.meter.read(record["images"])
             self._update_bar()
@@ -143,9 +171,8 @@ class ConsoleReporter(Reporter):
 
     def _print_line(self) -> None:
         meter = self.meter
-        losses = "".join(f"  {name} {value:.3g}" for name, value in self.losses.items())
         total = max(meter.total, meter.images)  # training ends with a whole round, so it may show more than requested
-        self.say(f"{show_count(meter.images)}/{show_count(total)} images  {meter.describe()}{losses}")
+        self.say(f"{show_count(meter.images)}/{show_count(total)} images  {self._status()}")
 
     def _update_bar(self) -> None:
         total = max(self.meter.total, self.meter.images)
@@ -174,10 +201,10 @@ class NotebookReporter(ConsoleReporter):
     def warn(self, text: str) -> None:
         print(f"warning: {text}", file=sys.stderr, flush=True)
 
-    def _show_progress(self, what: str, done: int, total: int) -> None:
+    def _show_progress(self, text: str, done: int, total: int) -> None:
         if self.progress_bar is None:
             self.progress_bar = notebook.Bar()
-        self.progress_bar.update(done, total, f"{what}: {done:,} of {total:,}")
+        self.progress_bar.update(done, total, text)
         if done >= total:
             self.progress_bar = None
 
@@ -225,8 +252,8 @@ class Meter:
 
     def __init__(self, start: int, total: int, seconds: float | None) -> None:
         self.images, self.total, self.seconds = start, total, seconds
-        self.began = self.last = time.monotonic()
-        self.speed = 0.0
+        self.began = self.last = self.limit_read = time.monotonic()
+        self.speed, self.limit, self.pace = 0.0, seconds, 1.0
 
     def read(self, images: int) -> None:
         """Updates the speed from the number of images shown by now."""
@@ -235,10 +262,16 @@ class Meter:
             self.speed = (images - self.images) / (now - self.last)
         self.images, self.last = images, now
 
+    def read_limit(self, left: float) -> None:
+        """Updates what is left of the time limit, which counts neither checkpoints nor samples, and how much longer that takes."""
+        self.limit, self.limit_read = left, time.monotonic()
+        if self.seconds is not None and self.seconds > left:
+            self.pace = max(1.0, (self.limit_read - self.began) / (self.seconds - left))
+
     def seconds_left(self) -> float | None:
         """Seconds until all images are shown or the time limit is reached; None if unknown."""
         by_images = max(0, self.total - self.images) / self.speed if self.speed else None
-        by_time = None if self.seconds is None else max(0.0, self.seconds - (time.monotonic() - self.began))
+        by_time = None if self.limit is None else max(0.0, self.limit * self.pace - (time.monotonic() - self.limit_read))
         return min((seconds for seconds in (by_images, by_time) if seconds is not None), default=None)
 
     def describe(self) -> str:

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from leafwing import files, notebook, recipes
+from leafwing.calls import checked_methods
 from leafwing.config import SAVED, Config, DataConfig, convert_json, upgrade_config, upgrade_record
 from leafwing.errors import LeafwingError, StorageError
 from leafwing.game import Clock, Game, Recipe
@@ -42,6 +43,7 @@ class UntrustedRecipe(LeafwingError):
     """The run's recipe is not an installed one: it is not executed without the user's consent."""
 
 
+@checked_methods
 class Run:
     """A run folder.
 
@@ -106,7 +108,7 @@ class Run:
 
     @classmethod
     def open(cls, name: str | Path | Run, *, root: str | Path = ROOT, trust: bool = False) -> Run:
-        """Opens a run by folder, by name or number under `root`, or `last` for the newest one there; a `Run` is read again.
+        """Opens a run by folder, by name or number under `root`, or `last` for the one trained last; a `Run` is read again.
 
         Raises:
             LeafwingError: no such run; the message lists the existing ones.
@@ -118,7 +120,7 @@ class Run:
         existing = folders(root)
         name = str(name)
         if name == "last" and existing:
-            return cls(max(existing, key=lambda folder: (folder / "run.json").stat().st_mtime_ns), trust=trust)
+            return cls(trained_last(existing), trust=trust)
         for folder in existing:
             if name == folder.name or (name.isdigit() and folder.name.split("-")[0].lstrip("0") == name.lstrip("0")):
                 return cls(folder, trust=trust)
@@ -490,6 +492,19 @@ def refuse_existing(out: str | Path | None) -> None:
 def folders(root: str | Path = ROOT) -> list[Path]:
     """The run folders in a folder, sorted by name."""
     return sorted(path.parent for path in Path(root).glob("*/run.json") if not path.parent.name.startswith("."))
+
+
+def trained_last(existing: Iterable[Path]) -> Path:
+    """The run folder that `last` means: the one in which a training, also a resumed one, wrote last.
+
+    Evaluating, sampling and analysing a run write other files, and do not count.
+    """
+
+    def written(folder: Path) -> tuple[int, str]:
+        paths = (folder / name for name in ("run.json", "log.jsonl", "resume.pt"))
+        return max(path.stat().st_mtime_ns for path in paths if path.exists()), folder.name
+
+    return max(existing, key=written)
 
 
 def no_runs(root: str | Path) -> str:

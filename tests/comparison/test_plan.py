@@ -122,7 +122,16 @@ def test_speed_measurements_get_all_arguments(
     monkeypatch.setattr(speed, "measure_evaluation", lambda *given: evaluated.append(given) or 0.5)
     request = json.dumps({"call": "speed", "arguments": speed.measurement_arguments(resolved, ["gan", "cgan"], 1)})
     assert child.main(request) == 0
-    result = json.loads(capsys.readouterr().out)
+    answer = capsys.readouterr()
+    (log := tmp_path / "log.txt").write_text(f"measured before\n{answer.err}")
+    reports: list[tuple[int, int]] = []
+    counter = speed.SliceCounter([log, tmp_path / "none.txt"], 12, lambda what, done, total: reports.append((done, total)))
+    counter.update()
+    with log.open("a") as file:
+        file.write("$ a command\n" + answer.err)
+    counter.update()
+    assert reports == [(0, 12), (6, 12)], "only what was measured since"
+    result = json.loads(answer.out)
     assert result["training"] == {"cgan": [1.0, 3.0, 5.0], "gan": [2.0, 4.0, 6.0]}, "round robin"
     assert (result["evaluation"], len(evaluated)) == ({"cgan": 0.5, "gan": 0.5}, 2)
     assert result["load"] >= 1
@@ -138,6 +147,23 @@ def test_speed_measurements_get_all_arguments(
     monkeypatch.setattr(speed, "measure_slice", fail)
     assert child.main(request) == 2
     assert capsys.readouterr().err == "leafwing: the speed of cgan cannot be measured: no memory\n"
+
+
+def test_options_of_all_recipes_are_arguments_as_of_train(tmp_path: Path) -> None:
+    resolved = plan_of(
+        "digits", tmp_path / "out", recipes="gan,cgan", images=100, width=8, options={"gan.width": 4}, size=16
+    )
+    assert [recipe.resolved["width"] for recipe in resolved.recipes.values()] == [4, 8]
+    assert "--set width=8 --set gan.width=4" in resolved.command
+    with pytest.raises(LeafwingError, match=r"gan has no option 'penalty'\. For the others: options="):
+        plan_of("digits", tmp_path / "out", recipes="gan,wgan_gp", images=100, penalty=3)
+    with pytest.raises(LeafwingError, match=r"compare has no argument 'widht'"):
+        plan_of("digits", tmp_path / "out", recipes="gan,cgan", images=100, widht=8)
+
+
+def test_steps_are_of_the_batch_size_that_was_set(tmp_path: Path) -> None:
+    with pytest.raises(LeafwingError, match="images=800 for 100 steps of 8 images"):
+        plan_of("digits", tmp_path / "out", recipes="dcgan,lsgan", options=["batch=8"], steps=100)
 
 
 def test_the_command_in_the_report_has_all_arguments(tmp_path: Path) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from data_helpers import encoded, picture, write
 
+import leafwing
 from leafwing import recipes
 from leafwing.commands.feeding import data_check
 from leafwing.data import load, reading
 from leafwing.data.lacking import Accept
+from leafwing.errors import LeafwingError
 from leafwing.fields import Attributes, Image, Label
 from leafwing.game import DataSpec, MissingField
 
@@ -108,3 +111,23 @@ def test_a_recipe_decides_by_its_options() -> None:
         else:
             accept(spec)
     assert data_check(recipes.describe("dcgan"), "dcgan", {}) is None, "it needs images only"
+
+
+@pytest.mark.usefixtures("unread")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"size": 100}, r"size 100x100: .*Nearest: --size 96x96"),
+        ({"size": 100, "recipe": "dcgan"}, r"size 100x100: .*Nearest: --size 96x96"),
+        ({"augment": "dif"}, "choose from none, diff"),
+        ({"augment": "dif", "recipe": "dcgan"}, "choose from none, diff"),
+        ({"hold_out": "some", "recipe": "dcgan"}, "give auto, or the number"),
+        ({"recipe": "srgan", "input": "low4", "pretrain": 2.0}, "must be from 0 to 1"),
+    ],
+)
+def test_what_options_alone_decide_is_refused_before_images_are_read(
+    options: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    folder = write(tmp_path / "set", ["1.png", "2.png"])
+    with pytest.raises(LeafwingError, match=message):
+        leafwing.train(folder, out=tmp_path / "run", threads=1, **options)

@@ -257,6 +257,9 @@ def test_runs_with_augmentation_are_checked_for_leaks(
         assert detail in full
         assert detail not in short
     assert "inverted in lightness: " in short, "in words"
+    named = as_text(everything, metrics="fid, leaks")
+    assert "inverted_seen" in named, "named by the user"
+    assert "distance_ratio" not in named
     assert re.search(r"\ncopied |  copied  ", short)
     assert "50 samples vs. 1,797 training images\n" in short
     assert "turned_seen" in as_text(rows), "all that there is"

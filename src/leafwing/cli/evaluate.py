@@ -127,7 +127,7 @@ def command(
             device=machine.get("device") or "cpu", progress=ConsoleReporter(),
         )  # fmt: skip
         if is_main_process():
-            print(as_json(generated.as_document(rows)) if json else as_text(rows, verbose))
+            print(as_json(generated.as_document(rows)) if json else as_text(rows, verbose, metrics))
         return 0
     for name, value in explicit({"size": size, "out": out}).items():
         raise InvalidOption(
@@ -151,5 +151,5 @@ def command(
         **explicit(machine),
     )
     if is_main_process():
-        print(as_json(as_document(rows)) if json else as_text(rows, verbose))
+        print(as_json(as_document(rows)) if json else as_text(rows, verbose, metrics))
     return 0

@@ -32,4 +32,5 @@ def command(*, root: Root = Path("runs"), json: Json = False) -> int:
         for run in runs:
             if "error" in run:
                 print(run["error"])
+        print(f"last means {next(run['run'] for run in runs if run['is_last'])}, which was trained last")
     return 0

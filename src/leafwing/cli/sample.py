@@ -77,8 +77,9 @@ def command(
     scale: Annotated[
         int | None,
         option(
-            "Enlarge by this whole factor, pixel by pixel. Default: on a grid, as far as a sample fits into 128 pixels; single "
-            "files and arrays have their true size.",
+            "Enlarge by this whole factor: smoothly from 32 pixels a side on, as suits photographs; smaller or transparent "
+            "samples and masks pixel by pixel, so that each pixel can be seen. Default: on a grid, as far as a sample fits into "
+            "128 pixels; single files and arrays have their true size.",
             OUTPUT,
         ),
     ] = None,

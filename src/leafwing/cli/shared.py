@@ -40,7 +40,9 @@ def flag(text: str, group: Group) -> Parameter:
 
 RunName = Annotated[
     str,
-    Parameter(help="The run: its folder, its name or number under --root, or 'last' for the newest.", show_default=False),
+    Parameter(
+        help="The run: its folder, its name or number under --root, or 'last' for the one trained last.", show_default=False
+    ),
 ]
 Sources = Annotated[
     str,

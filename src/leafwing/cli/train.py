@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from itertools import takewhile
+from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -100,6 +100,10 @@ def pace_of(words: Sequence[str]) -> Pace:
     if words[0] == "compare":
         recipe: str | None = values.get("recipes", "").partition(",")[0]
         values.setdefault("hold_out", "auto")
+        for word, following in pairwise(words):
+            if word == "--set":
+                name, _, value = following.partition("=")
+                values[name.removeprefix(f"{recipe}.").replace("-", "_")] = value
     else:
         recipe = requested_recipe(words[1:])
     from leafwing.commands.feeding import pace_of_training

@@ -207,12 +207,13 @@ def next_step(run: Run, end: Ending) -> tuple[str, str]:
     unstable = is_unstable(end)
     if unstable and (slower := slower_rates(run.config["options"])):
         return "to start again, with learning rates half as high", f"train --from {folder}{recipe}{slower}"
-    if not end.is_complete:
-        return "to go on", f"resume {folder}{trust}"
     measured = end.glance
-    if measured is not None and (end.is_early or (is_unfinished(measured) and not unstable)):
+    is_short = end.planned < RECOGNISABLE and measured is not None and is_photographic(run)
+    if not end.is_complete and not (end.is_as_planned and is_short):
+        return "to go on", f"resume {folder}{trust}"
+    if not is_short and measured is not None and (end.is_early or (is_unfinished(measured) and not unstable)):
         return "to train twice as long", f"resume {folder} --images +{show_count(end.planned)}{trust}"
-    if measured is not None and is_photographic(run) and end.images < RECOGNISABLE:
+    if is_short:
         why = f"to train on, because things can seldom be recognised before {show_count(RECOGNISABLE)} images"
         return why, f"resume {folder} --images {show_count(RECOGNISABLE)}{trust}"
     command = sampling(run)

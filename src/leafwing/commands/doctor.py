@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from leafwing.commands.recommend import describe
+from leafwing.option_names import refuse_unknown
 from leafwing.progress import Progress, reporter_of
-from leafwing.recipes._recommended import Facts, Kind, by_kind
-from leafwing.settings import split_keywords
+from leafwing.quantities import show_count
+from leafwing.recipes._recommended import LEAST, SMALL, Facts, Kind, by_kind
+from leafwing.settings import READING_OPTIONS, all_settings, split_keywords
 
 if TYPE_CHECKING:
     from leafwing.data.doctor import SourceReport
@@ -28,11 +30,12 @@ def doctor(source: Any, *, progress: Progress = None, **options: Any) -> SourceR
     """
     from leafwing.data.doctor import doctor as examine
 
-    reading, other = split_keywords(options)
-    report = examine(source, progress=reporter_of(progress).report_reading, **reading, **other)
+    refuse_unknown("doctor", options, {name: all_settings()[name].help for name in READING_OPTIONS if name != "mirror"})
+    reading, _ = split_keywords(options)
+    report = examine(source, progress=reporter_of(progress).report_reading, **reading)
     is_usable = not any(line.startswith("This source cannot be used") for line in report.advice)
     if report.accepted and is_usable and (words := command_words(source, options)):
-        report.advice.append(recommendation(report, words))
+        report.advice.append(recommendation(report, words, "size" not in reading))
     return report
 
 
@@ -58,20 +61,25 @@ def command_words(source: Any, reading: Mapping[str, Any]) -> str:
     return f"leafwing train {words}"
 
 
-def recommendation(report: SourceReport, words: str) -> str:
+def recommendation(report: SourceReport, words: str, may_shrink: bool) -> str:
     """The next command, and what it would do, as far as that does not depend on the machine.
 
     Args:
         report: the report on the source.
         words: the command.
+        may_shrink: whether the size may be chosen.
     """
     kind: Kind = "points" if "points" in report.kind else "images"
     if "input" in report.fields or "input" in report.options:
         small = str(report.options.get("input", "")).startswith("low")
         kind = "enlarging" if small else "unpaired" if any("unpaired" in note for note in report.notes) else "pairs"
     smallest = min(report.classes.values()) if len(report.classes) > 1 else None
-    choice = by_kind(Facts(kind, report.tiles or report.accepted, smallest=smallest))
-    return (
-        f"Next: {words}\n      without --recipe it chooses {describe(choice, {}, {})}: "
-        f"{'; '.join(choice.reasons)}. --dry-run shows width and length, which depend on the speed of this machine and on --time."
+    facts = Facts(kind, report.tiles or report.accepted, smallest=smallest, may_shrink=may_shrink)
+    choice = by_kind(facts)
+    size = str(report.options.get("size", ""))
+    if facts.may_shrink and kind == "images" and size and max(map(int, size.split("x"))) > SMALL:
+        size += f", or {SMALL}x{SMALL} where the machine shows fewer than {show_count(LEAST)} of that size in the time"
+    reasons = [f"size {size}"] * bool(size) + [*choice.reasons]
+    return f"Next: {words}\n      without --recipe it chooses {describe(choice, {}, {})}:\n        " + "\n        ".join(
+        [*reasons, "--dry-run shows width and length, which depend on the speed of this machine and on --time"]
     )

@@ -16,7 +16,7 @@ from leafwing.commands.figures import as_row
 from leafwing.commands.real_data import RealData, load_real_data, protocol_for, protocol_of, report_caveats
 from leafwing.commands.results import Rows
 from leafwing.commands.selection import WITHOUT_NETWORK, augmentation_of, check_metrics, select_checkpoints, select_metrics
-from leafwing.commands.steps import ONCE, Steps, describe, expected_seconds, sparse
+from leafwing.commands.steps import ONCE, Steps, describe, expected_seconds
 from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.progress import Progress, Reporter, reporter_of
 from leafwing.quantities import check_seed, count, show_duration
@@ -142,7 +142,7 @@ def evaluate(
                     frames(target(learned, chosen.field)),
                     weights=weights,
                     device=device,
-                    report_progress=sparse(progress.report_progress),
+                    report_progress=progress.report_progress,
                 )
         require_same_network(network.digest if network else "", processes)
         judged_by = judge if network else ""
@@ -221,7 +221,7 @@ def read_segmenter(model: Model, output: Output, real_data: RealData, processes:
     name = model.translation(output.field)[1]
     with processes.first_on_machine():
         training = real_data.splits()[0]
-        segmenter = load_segmenter(training, output.field, name, report_progress=sparse(progress.report_progress))
+        segmenter = load_segmenter(training, output.field, name, report_progress=progress.report_progress)
     require_same_network(segmenter.digest, processes)
     return segmenter
 

@@ -14,6 +14,12 @@ LEADING = ("fid", "kid")
 LIKE_NOISE = 0.5
 """Samples are almost as far from the real images as noise is above this times its value."""
 
+FLATTERED, MARK = ("precision", "density"), " *"
+"""The measures of pictures in colour that are high in the features `own` also where nothing can be recognised, and what marks them."""
+FLATTERY = (
+    f"{MARK.strip()} own judges texture more than shape: precision and density are high for shapeless pictures too. Recall, FID and "
+    "KID tell more; look at the samples (leafwing sample)"
+)
 IN_WORDS, DETAILS = ("leaks",), ("copied_near", "nearer", "distance_ratio")
 """Metrics, and single numbers, that are shown in words, and as numbers only on request."""
 
@@ -31,16 +37,18 @@ def as_document(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {"run": rows[-1]["run"], "rows": list(rows)} | ({"verdict": verdicts[-1]} if verdicts else {})
 
 
-def as_text(rows: Sequence[Mapping[str, Any]], verbose: bool = False) -> str:
+def as_text(rows: Sequence[Mapping[str, Any]], verbose: bool = False, metrics: str | None = None) -> str:
     """Rows of `evaluate` as text: what they mean, a table, and what else there is to say.
 
     Args:
         rows: the rows.
         verbose: with the numbers that are summed up in words, and the whole protocols.
+        metrics: those that the user named, separated by commas: all of their numbers are shown.
     """
     from leafwing.tables import align_columns
 
-    main = [row for row in rows if verbose or not is_detail(row)] or rows
+    named = {name.strip() for name in (metrics or "").split(",")}
+    main = [row for row in rows if verbose or row.get("by") in named or not is_detail(row)] or rows
     text = [*lead(rows), align_columns(cells(main)), *remarks(rows, verbose)]
     if not verbose:
         text.append("--verbose: all numbers, and the conditions under which they are comparable")
@@ -50,6 +58,13 @@ def as_text(rows: Sequence[Mapping[str, Any]], verbose: bool = False) -> str:
 def is_detail(row: Mapping[str, Any]) -> bool:
     """Whether a number only stands behind a sentence of `remarks`."""
     return row.get("by") in IN_WORDS or row["metric"] in DETAILS
+
+
+def is_flattered(row: Mapping[str, Any]) -> bool:
+    """Whether a value is marked, because the features `own` praise shapeless pictures in colour; see `FLATTERED`."""
+    protocol = row.get("protocol", {})
+    has_colours = str(protocol.get("shape", "")).endswith(("x3", "x4"))
+    return row["metric"] in FLATTERED and protocol.get("features") == "own" and has_colours
 
 
 def cells(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
@@ -65,7 +80,8 @@ def cells(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
             interval = "no variety: not comparable"
         scale = [show((row.get("scale") or {}).get(end), "") for end in ("real", "noise")] if has_scale else []
         images = [f"{row['images']:,}"] if of_run else []
-        lines.append([*images, row["metric"], show(row["value"]), interval, *scale, row["better"] or ""])
+        name = row["metric"] + MARK * is_flattered(row)
+        lines.append([*images, name, show(row["value"]), interval, *scale, row["better"] or ""])
     return lines
 
 
@@ -79,7 +95,8 @@ def remarks(rows: Sequence[Mapping[str, Any]], verbose: bool = False) -> list[st
     if not verbose:
         parts = [text.split(", ") for text in protocols]
         protocols = [", ".join([text[0], *(part for part in text if part.startswith("circular"))]) for text in parts]
-    return [*dict.fromkeys([*notes, *words, *protocols])]
+    flattery = [FLATTERY] if any(is_flattered(row) for row in rows) else []
+    return [*dict.fromkeys([*flattery, *notes, *words, *protocols])]
 
 
 def show(value: float | None, unknown: str = "unknown") -> str:

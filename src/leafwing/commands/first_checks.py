@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,11 +74,14 @@ def check_training(
 def _refuse_other_names(
     source: Any, recipe: str | None, values: Mapping[str, Any], options: Mapping[str, Any], old: Run | None
 ) -> None:
-    """Raises LeafwingError for an option of `train` that has another name here."""
-    known = ARGUMENT_HELP | {name: setting.help for name, setting in all_settings().items()}
+    """Raises LeafwingError for an option of `train` that has another name here, or nearly the name of a setting."""
+    known = settings = ARGUMENT_HELP | {name: setting.help for name, setting in all_settings().items()}
     for name in RECIPES if recipe is None else (recipe,):
-        known |= {option.name: option.help for option in recipes.describe(name).options}
+        known = known | {option.name: option.help for option in recipes.describe(name).options}
     refuse("train", options, known, pace_of_training(source, recipe, values, options, old))
+    for name in options:
+        if name not in known and (near := get_close_matches(name, known, 1)) and near[0] in settings:
+            raise LeafwingError(f"train has no option {name!r}; did you mean {near[0]}?")
 
 
 def reading_options(values: Mapping[str, Any]) -> Any:

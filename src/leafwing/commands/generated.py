@@ -18,7 +18,6 @@ from leafwing.commands.figures import as_row
 from leafwing.commands.real_data import default_samples, report_caveats
 from leafwing.commands.results import Rows
 from leafwing.commands.selection import WITHOUT_NETWORK, check_metrics, require_classifier
-from leafwing.commands.steps import sparse
 from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
 from leafwing.progress import Progress, Reporter, reporter_of
 from leafwing.quantities import check_seed, count
@@ -131,7 +130,7 @@ def evaluate_pictures(
             with processes.first_on_machine():
                 network = load_features(
                     judge, frames(target(real, "image")), weights=weights, device=device,
-                    report_progress=sparse(progress.report_progress),
+                    report_progress=progress.report_progress,
                 )  # fmt: skip
         require_same_network(network.digest if network else "", processes)
         if network:

@@ -103,7 +103,6 @@ def resolve_training(
     from leafwing import data
     from leafwing.data.locating import locate
     from leafwing.data.memory import PREFIX
-    from leafwing.data.options import check, check_input
     from leafwing.data.split import hold_out_count
 
     old = open_replay(replay) if replay else None
@@ -134,16 +133,8 @@ def resolve_training(
     threads = changes[0].threads if changes and machine.threads == "auto" else machine.threads
     setup = choose_setup(replace_fields(machine, {"threads": threads}))
 
-    if values.get("size") is not None and not (isinstance(place, str) and place in data.BUILT_IN):
-        # Let the recipe reject this size now, not after all images have been read.
-        height, width = check(values["size"], None, "crop", "white").size or (64, 64)
-        recipes.build(
-            card.name,
-            recipes.find(reference),
-            permissive_spec(height, width, check_input(values.get("input"))),
-            hyperparameters,
-        )
     reading = replace_fields(DataSettings(), values)
+    check_before_reading(place, card, str(reference), {**old_options, **options}, reading, critic.augment)
     parse_labelled(reading.labelled, reading.labelled_seed)
     load_options = {name: value for name in READING_OPTIONS if (value := getattr(reading, name)) is not None}
     inherited = inherited_options(old.data, place) if old else {}
@@ -222,6 +213,55 @@ def resolve_training(
     return TrainingPlan(
         card, str(reference), dataset, hyperparameters, data_config, settings, history, config, setup.why, notes
     )
+
+
+def check_before_reading(
+    place: Place, card: Card, reference: str, options: Mapping[str, Value], reading: DataSettings, augment: str | None
+) -> None:
+    """Checks what options decide without any image, because reading all images may take minutes.
+
+    Args:
+        place: the source.
+        card: the recipe.
+        reference: its name or file.
+        options: the hyper-parameters that were set.
+        reading: how the images are read.
+        augment: what critics see, if that was chosen.
+
+    Raises:
+        LeafwingError: a size that the recipe cannot generate, with the nearest one, or another option that it refuses with any images.
+    """
+    from leafwing.data.built_in import BUILT_IN
+    from leafwing.data.options import check, check_input
+    from leafwing.data.split import hold_out_count
+    from leafwing.engine.augmentation import parse
+
+    if augment is not None:
+        parse(augment)
+    if reading.hold_out is not None and not str(reading.hold_out).isdecimal():
+        hold_out_count(reading.hold_out, 1)
+    size, input = check(reading.size, None, "crop", "white").size, check_input(reading.input)
+    if isinstance(place, str) and place in BUILT_IN:
+        return  # nothing is read, and the size may be fixed
+    hyperparameters = card.resolve(options)
+
+    def build(height: int, width: int) -> str:
+        try:
+            recipes.build(card.name, recipes.find(reference), permissive_spec(height, width, input), hyperparameters)
+        except LeafwingError as error:
+            if size:
+                raise
+            return str(error)
+        return ""
+
+    if size:
+        build(*size)
+    elif options and reference == card.name:
+        problem = build(64, 64)
+        if any(f"{name}=" in problem for name in options) and problem == build(
+            32, 32
+        ):  # so it does not depend on the images
+            raise LeafwingError(problem)
 
 
 def find_repeated(

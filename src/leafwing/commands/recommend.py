@@ -8,14 +8,14 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from leafwing import recipes
-from leafwing.commands.plan import build_training, measured_speed, resolve_training
+from leafwing.commands.plan import build_training, check_before_reading, measured_speed, resolve_training
 from leafwing.errors import LeafwingError, did_you_mean
 from leafwing.machine import load
 from leafwing.progress import Reporter
 from leafwing.quantities import show_count, show_duration
 from leafwing.recipes import _recommended as rule
 from leafwing.runs import Run
-from leafwing.settings import READING_OPTIONS
+from leafwing.settings import READING_OPTIONS, DataSettings, replace_fields
 
 if TYPE_CHECKING:
     from leafwing.engine.processes import Processes
@@ -79,6 +79,8 @@ def recommend(
     """
     import torch
 
+    from leafwing.data.locating import locate
+
     reading, before, threads = OnlyProgress(progress), load(), torch.get_num_threads()
     speeds: dict[str, float] = {}
 
@@ -101,6 +103,10 @@ def recommend(
     start = open_start(str(values["start"])) if values.get("start") else None
     if start is not None:
         values = {"size": f"{start.spec.height}x{start.spec.width}", "channels": start.spec.channels, **values}
+    elif values.get("input") is None:
+        card = recipes.describe(recipes.DEFAULT)  # for all that generate images from latents, the same sizes are possible
+        settings = replace_fields(DataSettings(), values)
+        check_before_reading(locate(source), card, card.name, {}, settings, values.get("augment"))
     facts = facts_of(source, values, reading)
     try:
         choice = rule.choose(facts, speed) if start is None else rule.with_length(started(start), facts, speed)
@@ -198,6 +204,7 @@ def facts_of(source: Any, values: Mapping[str, Any], progress: Reporter) -> rule
         seconds=values.get("time", rule.HOUR),
         may_shrink="size" not in values,
         may_augment="augment" not in values,
+        mirrored="mirror" in values,
     )
 
 

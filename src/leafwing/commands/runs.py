@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from leafwing.errors import LeafwingError
-from leafwing.runs import ROOT, Run, folders
+from leafwing.runs import ROOT, Run, folders, trained_last
 
 
 def list_runs(root: str | Path = ROOT) -> list[dict[str, Any]]:
@@ -15,19 +15,22 @@ def list_runs(root: str | Path = ROOT) -> list[dict[str, Any]]:
     Returns:
         Rows with `run` (name), `recipe`, `data`, `size`, `images` (shown), `of` (total), `seconds`, `losses` (the latest),
         `weights` (checkpoints, by images), `seed`, `options` (hyper-parameters) and `augment` (as chosen; None for the recipe's
-        default); for a damaged run `run` and `error`.
+        default), `is_last` (whether `last` means it); for a damaged run `run`, `is_last` and `error`.
     """
+    existing = folders(root)
+    last_one = trained_last(existing) if existing else None
     rows: list[dict[str, Any]] = []
-    for folder in folders(root):
+    for folder in existing:
         try:
             run = Run(folder)
             last = (run.records() or [{}])[-1]
         except LeafwingError as error:
-            rows.append({"run": folder.name, "error": str(error)})
+            rows.append({"run": folder.name, "is_last": folder == last_one, "error": str(error)})
             continue
         rows.append(
             {
                 "run": folder.name,
+                "is_last": folder == last_one,
                 "recipe": run.recipe,
                 "data": " + ".join(run.data.sources) if run.data.sources else Path(run.data.source).name,
                 "size": "points" if run.spec.points else f"{run.spec.height}x{run.spec.width}",

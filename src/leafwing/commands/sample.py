@@ -74,8 +74,8 @@ def sample(
             npz:
             `samples`, uint8 (n, height, width, channels), for clips (n, frames, height, width, channels), or float32 (n, size) for
             points; the conditions by name, classes as `labels`; and the names of the `attributes` as `attribute_names`.
-        scale: whole factor by which samples are enlarged, pixel by pixel; None: small ones on a grid so that they are easily seen, see
-            `layout.enlargement`; in a folder and an .npz file 1.
+        scale: whole factor by which samples are enlarged, see `pictures.is_smooth`; None: small ones on a grid so that they are easily
+            seen, see `layout.enlargement`; in a folder and an .npz file 1.
         animation: file type of clips in a folder: webp, which is lossless, gif or mp4, which needs PyAV (`leafwing[film]`).
         out: output path, which must not exist; None: in the run's `outputs` folder, numbered if there is one with these options.
         device: auto, cpu, cuda or mps.

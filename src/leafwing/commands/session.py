@@ -107,7 +107,7 @@ def run_session(
                 run.stop_reason = "unhealthy" if response == "stop" else tick.stop_reason
                 if processes.first:
                     run.log(record)
-                    progress.tick(record)
+                    progress.tick(record if limit is None else {**record, "time_left": limit - tick.seconds})
                     if summary:
                         numbers = {**tick.losses, **augment_record(training), **record.get("health", {})}
                         for name, value in numbers.items():

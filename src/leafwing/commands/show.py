@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 from leafwing import files
 from leafwing.commands.results import ContactSheet
 from leafwing.errors import InvalidOption, LeafwingError
+from leafwing.option_names import refuse_unknown
 from leafwing.pixels import eight_bits
 from leafwing.progress import Progress, Reporter, reporter_of
 from leafwing.quantities import check_seed
-from leafwing.settings import split_keywords
+from leafwing.settings import READING_OPTIONS, all_settings, split_keywords
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,7 +62,8 @@ def show(
     from leafwing.data.locating import locate
     from leafwing.data.memory import PREFIX
 
-    reading, other = split_keywords(options)
+    refuse_unknown("show", options, {name: all_settings()[name].help for name in READING_OPTIONS if name != "mirror"})
+    reading, _ = split_keywords(options)
     seed = check_seed(seed)
     place = locate(source)
     names = [str(item).removeprefix(PREFIX) for item in (place.values() if isinstance(place, dict) else [place])]
@@ -74,7 +76,7 @@ def show(
     from leafwing import pictures  # imports torch
 
     progress = reporter_of(progress)
-    dataset = data.load(place, **reading, **other, progress=progress.report_reading)
+    dataset = data.load(place, **reading, progress=progress.report_reading)
     image = _draw(dataset, seed) if augment is None else _draw_augmented(dataset, augment, seed, progress)
     with files.storage(str(target)):
         target.parent.mkdir(parents=True, exist_ok=True)

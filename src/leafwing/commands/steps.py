@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
@@ -17,8 +16,6 @@ WHAT = "evaluating, in percent"
 """What the one line of progress says."""
 ONCE = ("features of real images", "features of other real images", "features of noise")
 """Steps whose results are cached."""
-LINES = 4
-"""Lines of progress where each one stays, in a file."""
 
 
 class Steps:
@@ -32,7 +29,6 @@ class Steps:
 
     def __init__(self, seconds: Mapping[str, float], repeats: int, report: ProgressCallback) -> None:
         self.seconds, self.repeats, self.report = seconds, repeats, report
-        self.step = 1 if sys.stderr.isatty() else 100 // LINES
         self.parts: dict[str, float] = {}
         self.finished: dict[str, int] = {}
         self.shown = 0
@@ -46,7 +42,7 @@ class Steps:
         all_seconds = sum(self.seconds[name] * (1 if name in ONCE else self.repeats) for name in self.seconds)
         passed = sum(self.seconds[name] * (part + self.finished.get(name, 0)) for name, part in self.parts.items())
         percent = min(99, int(100 * passed / all_seconds)) if all_seconds else 99
-        if percent >= self.shown + self.step:
+        if percent > self.shown:
             self.shown = percent
             self.report(WHAT, percent, 100)
 
@@ -54,21 +50,6 @@ class Steps:
         """Reports the end, if anything was reported."""
         if self.shown:
             self.report(WHAT, 100, 100)
-
-
-def sparse(report: ProgressCallback) -> ProgressCallback:
-    """A progress callback for a single step that is not part of a forecast: a quarter at a time where each line stays."""
-    if sys.stderr.isatty():
-        return report
-    shown = 0
-
-    def report_quarters(what: str, done: int, total: int) -> None:
-        nonlocal shown
-        if (quarter := LINES * done // max(1, total)) > shown:
-            shown = quarter
-            report(what, done, total)
-
-    return report_quarters
 
 
 def expected_seconds(

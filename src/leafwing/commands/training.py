@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from dataclasses import asdict, replace
 from inspect import signature
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from leafwing.commands.feeding import held_out_batches, reload_data, split_data
@@ -21,6 +22,7 @@ from leafwing.commands.stopping import choose_stop_features, parse_stop_on
 from leafwing.commands.transfer import start_again, start_from
 from leafwing.config import DataChange, DataConfig, ThreadChange
 from leafwing.errors import InvalidOption, LeafwingError
+from leafwing.files import guide_page
 from leafwing.option_names import Pace, refuse
 from leafwing.progress import Progress, Reporter, reporter_of
 from leafwing.quantities import count, duration, show_duration
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
     from leafwing.data import Dataset
 
 ADVICE = "The last checkpoint is kept: `leafwing resume` continues from there, with any number of processes"
+LATEST = 10
+"""Lines of the log from which the speed of an earlier session is read: earlier ones may be of another machine, load or batch size."""
 
 
 def train(
@@ -96,6 +100,10 @@ def train(
         folder = processes.broadcast(None if run is None else str(run.folder))
         run = run or Run(folder, trust=True)
         progress.say(f"run folder: {run.folder}")
+        progress.say(
+            "shown below: images, speed, time left, and the loss of each network (G makes samples, D judges them), which says little "
+            f"about quality; words: {guide_page('glossary.md')}"
+        )
         if plan.settings.critic.augment is None and training.game.augment != "none":
             progress.say(
                 f"critics see changed images by default in {plan.card.name}: --augment {training.game.augment}; none turns it off"
@@ -244,8 +252,8 @@ def describe_rest(run: Run, shown: int, used: float, before: float | None) -> st
     """
     total, limit = run.settings.schedule.images, run.settings.schedule.time
     line = f"{run.folder}: resuming at {shown:,} of {total:,} images, {total - shown:,} to go"
-    if shown and used:
-        line += f", about {show_duration((total - shown) * used / shown)} at the speed so far"
+    if speeds := [speed for record in run.records()[-LATEST:] if (speed := record.get("images_per_second"))]:
+        line += f", about {show_duration((total - shown) / median(speeds))} at its latest speed"
     if limit is not None:
         return f"{line}; it stops after {show_duration(max(0.0, limit - used))} if that comes first (--time)"
     if before is None:

@@ -182,7 +182,7 @@ class Scene:
         if self.n == 1:
             image = layout.flat(pictures.to_image(pictures.draw(self.kind, stored)[0]))
             side = self.size or max(image.size) * max(1, SIDE // max(image.size))
-            return layout.fit(image, side, side)
+            return layout.fit(image, side, side, pictures.is_smooth(self.kind))
         sheet = pictures.sample_grid(self.kind, stored, self.columns, self.model.spec, self.conditions)
         if self.size is None:
             return sheet.image()

@@ -122,8 +122,10 @@ class Monitor:
                 record["alarms"] = [alarm.as_dict() for alarm in new]
             for alarm in new:
                 if alarm.kind not in self.reported:
-                    self.reported.add(alarm.kind)
                     self.progress.warn(str(alarm))
+                    if not self.reported:
+                        self.progress.say(f"what alarms mean: {files.guide_page('health.md')}")
+                    self.reported.add(alarm.kind)
         if self.mode == "stop":
             return "stop" if self.processes.broadcast(bool(new)) else ""
         if self.mode != "rollback":

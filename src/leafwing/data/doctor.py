@@ -421,11 +421,9 @@ def _advise(report: SourceReport) -> None:
         say(f"{n:,} images are workable; {_MANY:,} or more are plenty.")
     else:
         say(f"{n:,} images are plenty.")
-    if not report.fields:
-        say("Add --mirror (random horizontal flips) if left and right are interchangeable, as in faces, but not in text.")
     say(
-        f"Size {report.options['size']}, channels {report.options['channels']}; a typical image has "
-        f"{'x'.join(map(str, report.sizes['median']))} pixels (height x width)."
+        f"A typical image has {'x'.join(map(str, report.sizes['median']))} pixels (height x width); it was read at --size "
+        f"{report.options['size']} with {report.options['channels']} channels."
         + (" Twice the side takes about four times as long." if small >= 128 else "")
     )
     if report.transparent:

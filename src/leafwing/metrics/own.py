@@ -164,7 +164,7 @@ def train(net: Network, data: Dataset, report_progress: ProgressCallback) -> Non
             loss.backward()
             optimiser.step()
             schedule.step()
-            report_progress("training the feature network", i + 1, STEPS)
+            report_progress("training the feature network own, once for these data", i + 1, STEPS)
 
 
 def rotate(images: Tensor, turns: Tensor) -> Tensor:

@@ -42,6 +42,10 @@ OF_A_CLASS = 100
 
 Kind = Literal["images", "points", "pairs", "enlarging", "unpaired"]
 """What is trained on: images, points, images with inputs of the same size or with smaller ones, images with unpaired inputs."""
+MIRROR = (
+    "not mirrored, because only you know whether that is allowed: add --mirror if left and right mean the same, as in faces"
+)
+"""What is said about an option that would help with few images, and cannot be chosen from them."""
 RECIPES = ("dcgan", "cgan", "pix2pix", "srgan", "cut", "r3gan")
 """The recipes that the rule may choose."""
 
@@ -59,6 +63,7 @@ class Facts:
         seconds: training time.
         may_shrink: whether the size may be chosen.
         may_augment: whether the augmentation may be chosen.
+        mirrored: whether the user has set --mirror.
     """
 
     kind: Kind
@@ -69,6 +74,7 @@ class Facts:
     seconds: float = HOUR
     may_shrink: bool = False
     may_augment: bool = True
+    mirrored: bool = False
 
 
 @dataclass(frozen=True)
@@ -105,7 +111,7 @@ def choose(facts: Facts, speed: Callable[[Choice], float]) -> Choice:
             break
     if shown < LEAST and facts.may_shrink and facts.side > SMALL and facts.images is None:
         why = (
-            f"{SMALL} px, because at {facts.side} px this machine shows only {show_count(shown)} images in "
+            f"size {SMALL}, because at {facts.side} px this machine shows only {show_count(shown)} images in "
             f"{show_duration(facts.seconds)}"
         )
         choice = replace(choice, settings={**choice.settings, "size": SMALL}, reasons=[*choice.reasons, why])
@@ -133,13 +139,20 @@ def generation(facts: Facts, width: int | None = None) -> Choice:
         reasons[0] += f", at least {facts.smallest:,} of each class: you can ask for a class"
     elif facts.smallest is not None:
         reasons[0] += f", only {facts.smallest:,} of some classes: labels are not used"
+    reasons.append(
+        f"ema {show_count(AVERAGED)}: samples come from a moving average of G's weights, which has less noise than they have"
+    )
     options: dict[str, bool | int | float | str] = {"batch": BATCH, "ema": AVERAGED}
     if width is not None:
         options["width"] = width
     settings: dict[str, Any] = {}
     if facts.pictures < FEW and facts.may_augment:
         settings["augment"] = "diff"
-        reasons.append(f"fewer than {FEW:,} images: D sees them with random changes, so that it cannot memorise them")
+        reasons.append(
+            f"augment diff: with fewer than {FEW:,} images D sees them with random changes, so that it cannot memorise them"
+        )
+    if not facts.mirrored:
+        reasons.append(MIRROR)
     return Choice("cgan" if labelled else "dcgan", options, settings, reasons)
 
 

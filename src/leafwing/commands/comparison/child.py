@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from leafwing.commands.comparison.speed import measure
+from leafwing.commands.comparison.speed import SliceCounter, measure
 from leafwing.commands.evaluate import evaluate
 from leafwing.commands.reel import reel
 from leafwing.commands.training import resume, train
@@ -69,7 +69,11 @@ def run_evaluation(checkpoints: Sequence[int], **arguments: Any) -> Result:
 
 def run_measurement(settings: Mapping[str, Any], **arguments: Any) -> Result:
     """`speed.measure`: the speeds of training and evaluation by recipe."""
-    return 0, measure(settings=read_settings(settings), **arguments)
+
+    def report(name: str) -> None:
+        print(f"{SliceCounter.LINE}{name}", file=sys.stderr, flush=True)
+
+    return 0, measure(settings=read_settings(settings), report=report, **arguments)
 
 
 CALLS: dict[str, Callable[..., Result]] = {

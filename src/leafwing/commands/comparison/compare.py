@@ -20,7 +20,7 @@ from leafwing.commands.comparison.forecast import Stage, Timetable, choose_check
 from leafwing.commands.comparison.plan import ComparisonPlan, Cost, resolve_comparison, slots
 from leafwing.commands.comparison.record import Record, open_record
 from leafwing.commands.comparison.report import as_text, short_trainings, write_report
-from leafwing.commands.comparison.speed import images_in_time, measurement_arguments
+from leafwing.commands.comparison.speed import SliceCounter, images_in_time, measurement_arguments, number_of_slices
 from leafwing.commands.comparison.workers import Outcome, RunChild, Stopped, Workers
 from leafwing.errors import Diverged, LeafwingError, StorageError
 from leafwing.progress import Progress, Reporter, reporter_of
@@ -84,7 +84,8 @@ def compare(
         threads: CPU threads of each run. None: the cores, divided by the number of runs at a time.
         out: the folder of the comparison.
         progress: True or None: messages are shown; False: not; or a `leafwing.Reporter`, which receives them.
-        **settings: `settings.READING_OPTIONS`, hold_out and device; see `leafwing.settings`. `hold_out` is auto by default.
+        **settings: `settings.READING_OPTIONS`, hold_out and device; see `leafwing.settings`. `hold_out` is auto by default. And
+            options that all of the recipes have, such as width, as for `train`.
 
     Returns:
         The content of `table.json`: `sentences`, `runs` (one row per run), `summary` (one row per recipe), `measures`, `report`
@@ -135,9 +136,10 @@ def settle_budget(plan: ComparisonPlan, record: Record, workers: Workers, progre
         or (name not in plan.costs and any(remaining_stages(plan, record, name, seed) for seed in plan.seeds))
     ]
     if names:
-        first = "; the feature network own is trained first, if it is not in the cache"
-        progress.say(f"measuring the speed of {', '.join(names)}{first if plan.evaluation.get('features') == 'own' else ''}")
-        speeds = measure_costs(plan, names, workers, record.folder)
+        if plan.evaluation.get("features") == "own":
+            train_features(plan, progress)
+        progress.say(f"measuring the speed of {', '.join(names)}")
+        speeds = measure_costs(plan, names, workers, record.folder, progress)
         if open_names := [name for name in names if name not in plan.images]:
             batches = {name: recipe.batch for name, recipe in plan.recipes.items()}
             minutes = plan.conditions.minutes or 0.0
@@ -292,7 +294,19 @@ def evaluate_run(plan: ComparisonPlan, record: Record, name: str, seed: int, run
     return {"evaluation": plan.evaluation, "rows": json.loads(outcome.output)["rows"]}
 
 
-def measure_costs(plan: ComparisonPlan, names: Sequence[str], workers: Workers, folder: Path) -> dict[str, list[float]]:
+def train_features(plan: ComparisonPlan, progress: Reporter) -> None:
+    """Trains the feature network `own` if it is not in the cache: here, where its progress is shown, before speeds are measured."""
+    from leafwing.metrics.features import load_features
+    from leafwing.metrics.targets import frames, target
+
+    training, _ = plan.data.split(plan.conditions.held_out)
+    field = next(iter(plan.recipes.values())).output.field
+    load_features("own", frames(target(training, field)), report_progress=progress.report_progress)
+
+
+def measure_costs(
+    plan: ComparisonPlan, names: Sequence[str], workers: Workers, folder: Path, progress: Reporter
+) -> dict[str, list[float]]:
     """Measures recipes with all slots busy as later, and sets their costs in the plan.
 
     Returns:
@@ -302,10 +316,11 @@ def measure_costs(plan: ComparisonPlan, names: Sequence[str], workers: Workers, 
     evaluations: dict[str, list[float]] = {name: [] for name in names}
     starts: list[float] = []
     loads: list[float] = []
+    logs = [folder / "logs" / f"speed{slot}.txt" for slot in range(plan.jobs)]
 
     def measurement(slot: int) -> Callable[[RunChild], None]:
         def execute(run_child: RunChild) -> None:
-            log, start = folder / "logs" / f"speed{slot}.txt", time.monotonic()
+            log, start = logs[slot], time.monotonic()
             outcome = run_child("speed", measurement_arguments(plan, names, slot), log)
             if outcome.code == StorageError.exit_code:
                 raise StorageError(outcome.message)
@@ -320,7 +335,8 @@ def measure_costs(plan: ComparisonPlan, names: Sequence[str], workers: Workers, 
 
         return execute
 
-    workers.run([measurement(slot) for slot in range(plan.jobs)])
+    counter = SliceCounter(logs, plan.jobs * len(names) * number_of_slices(plan), progress.report_progress)
+    workers.run([measurement(slot) for slot in range(plan.jobs)], counter.update)
     for name in names:
         load = median(loads)
         plan.costs[name] = Cost(load / median(speeds[name]), load * median(evaluations[name]), median(starts))

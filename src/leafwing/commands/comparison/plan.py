@@ -17,7 +17,7 @@ from leafwing.commands.feeding import pace_of_training
 from leafwing.commands.selection import WITHOUT_NETWORK, check_metrics, check_output, require_classifier, world_of
 from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
 from leafwing.machine import cores
-from leafwing.option_names import Pace, refuse
+from leafwing.option_names import Pace, refuse_unknown
 from leafwing.progress import Reporter
 from leafwing.quantities import count, whole
 from leafwing.recipes import Value
@@ -219,6 +219,7 @@ def resolve_comparison(arguments: Mapping[str, Any], progress: Reporter) -> Comp
     names = [recipes.describe(reference).name for reference in references]
     if not names or len({*names}) < len(names):
         raise InvalidOption("recipes", ",".join(references), "name at least one recipe, and each only once")
+    arguments = with_shared_options(arguments, references)
     seeds = parse_seeds(arguments["seeds"])
     minutes = arguments["minutes"]
     if minutes is not None and not 0 < minutes < 1e6:
@@ -226,7 +227,9 @@ def resolve_comparison(arguments: Mapping[str, Any], progress: Reporter) -> Comp
     images = count(arguments["images"] or 200_000) if arguments["images"] or minutes is None else None
     options = assign_options(arguments["options"], dict(zip(names, references, strict=True)))
     evaluation = check_evaluation(arguments)
-    pace = pace_of_training(arguments["source"], references[0], {"hold_out": HOLD_OUT, **arguments["settings"]}, {})
+    pace = pace_of_training(
+        arguments["source"], references[0], {"hold_out": HOLD_OUT, **arguments["settings"]}, options[names[0]]
+    )
     user_settings = check_settings(arguments["settings"], pace)
     import torch
 
@@ -340,11 +343,30 @@ def check_settings(settings: Mapping[str, Any], pace: Pace) -> dict[str, Any]:
     Raises:
         LeafwingError: `compare` has no argument of this name.
     """
-    refuse("compare", settings, {name: all_settings()[name].help for name in SETTINGS}, pace)
-    for name in settings:
-        if name not in SETTINGS:
-            raise LeafwingError(f"compare has no argument {name!r}{did_you_mean(name, SETTINGS)}")
+    refuse_unknown("compare", settings, {name: all_settings()[name].help for name in SETTINGS}, pace)
     return {"hold_out": HOLD_OUT} | {name: value for name, value in settings.items() if value is not None}
+
+
+def with_shared_options(arguments: Mapping[str, Any], references: Sequence[str]) -> dict[str, Any]:
+    """The arguments of `compare`, with keywords that are options of all recipes among its `options`.
+
+    Raises:
+        LeafwingError: only some of the recipes have such an option.
+    """
+    options_of = {card.name: {item.name for item in card.options} for card in map(recipes.describe, references)}
+    known = set().union(*options_of.values()) - {*SETTINGS}
+    chosen = {name: value for name, value in arguments["settings"].items() if name in known}
+    for name in chosen:
+        if lacking := [recipe for recipe, names in options_of.items() if name not in names]:
+            raise LeafwingError(
+                f"{' and '.join(lacking)} {'has' if len(lacking) == 1 else 'have'} no option {name!r}. For the others: "
+                f'options={{"{name}": ...}}'
+            )
+    options = arguments["options"]
+    texts = [f"{name}={value}" for name, value in chosen.items()]
+    merged = {**chosen, **options} if isinstance(options, Mapping) else [*texts, *options]
+    settings = {name: value for name, value in arguments["settings"].items() if name not in chosen}
+    return {**arguments, "options": merged, "settings": settings}
 
 
 def assign_options(

@@ -8,7 +8,9 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
+from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from leafwing.game import Clock
     from leafwing.loop import Training
     from leafwing.metrics.features import Features
+    from leafwing.progress import ProgressCallback
     from leafwing.settings import Settings
 
 SLICES, ROUGH_SLICES = 3, 1
@@ -44,6 +47,11 @@ def images_in_time(speeds: Mapping[str, Sequence[float]], seconds: float, batche
     return {name: max(batches[name], int(MARGIN * seconds * median(slices))) for name, slices in speeds.items()}
 
 
+def number_of_slices(plan: ComparisonPlan) -> int:
+    """How often the speed of each recipe is measured in each slot."""
+    return SLICES if plan.conditions.images is None else ROUGH_SLICES
+
+
 def measurement_arguments(plan: ComparisonPlan, names: Sequence[str], slot: int) -> dict[str, Any]:
     """The arguments of `measure` in a slot, in plain JSON.
 
@@ -56,7 +64,7 @@ def measurement_arguments(plan: ComparisonPlan, names: Sequence[str], slot: int)
         "recipes": {
             name: [plan.recipes[name].reference, plan.recipes[name].options] for name in [*names[first:], *names[:first]]
         },
-        "slices": SLICES if plan.conditions.images is None else ROUGH_SLICES,
+        "slices": number_of_slices(plan),
         "features": plan.evaluation.get("features", ""),
         "weights": plan.evaluation.get("weights"),
     }
@@ -69,6 +77,7 @@ def measure(
     slices: int = SLICES,
     features: str = "",
     weights: str | None = None,
+    report: Callable[[str], None] = lambda name: None,
 ) -> dict[str, Any]:
     """Measures the speed of each recipe, slice by slice, with the clock of the device (see `clock_of`).
 
@@ -79,6 +88,7 @@ def measure(
         slices: number of measurements of each recipe.
         features: the feature network of the evaluation; empty: none.
         weights: its weights file, if the user named one.
+        report: called with the recipe after each slice.
 
     Returns:
         training: images per second of each slice, by recipe; evaluation: seconds to generate a sample and compute its features, by
@@ -102,6 +112,7 @@ def measure(
             except LeafwingError as error:
                 raise LeafwingError(f"the speed of {name} cannot be measured: {error}") from error
             gc.collect()  # keeps only one training in memory
+            report(name)
     seconds = time.perf_counter() - started
     load = max(1.0, seconds / max(now() - start, 1e-9))
     return {"training": training, "evaluation": evaluation, "seconds": round(seconds, 3), "load": round(load, 3)}
@@ -125,10 +136,7 @@ def measure_slice(source: str, reference: str, settings: Settings, options: Mapp
 def measure_evaluation(
     source: str, reference: str, settings: Settings, options: Mapping[str, Any], features: str, weights: str | None
 ) -> float:
-    """Seconds to generate a sample and to compute its features, with untrained networks.
-
-    The feature network is trained first if it is `own` and not in the cache, as the first evaluation would do; that is not timed.
-    """
+    """Seconds to generate a sample and to compute its features, with untrained networks."""
     from leafwing.conditions import Examples, pixel_conditions
     from leafwing.engine import synchronise
     from leafwing.metrics.targets import to_images
@@ -187,6 +195,31 @@ def clock_of(device: str, threads: int) -> Callable[[], float]:
     if device == "cpu":
         return lambda: time.process_time() / threads
     return time.perf_counter
+
+
+class SliceCounter:
+    """Reports how many slices have been measured in all slots, from the lines that their processes add to their logs.
+
+    Args:
+        logs: of the slots.
+        total: number of slices in all of them.
+        report_progress: receives the progress.
+    """
+
+    LINE = "measured "
+
+    def __init__(self, logs: Sequence[Path], total: int, report_progress: ProgressCallback) -> None:
+        self.before = {log: log.stat().st_size if log.exists() else 0 for log in logs}
+        self.total, self.report_progress = total, report_progress
+
+    def update(self) -> None:
+        """Reports the present state."""
+        done = 0
+        for log, size in self.before.items():
+            with suppress(OSError), log.open("rb") as file:
+                file.seek(size)
+                done += sum(line.startswith(self.LINE.encode()) for line in file)
+        self.report_progress("measuring the speed, slices", done, self.total)
 
 
 class Stopwatch:

@@ -1,0 +1,97 @@
+"""Calls from Python that are wrong: every public function and method says what to write, and no TypeError comes from inside."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import leafwing
+from leafwing.calls import checked
+from leafwing.errors import LeafwingError
+from leafwing.recipes import build, find
+from tiny import PICTURES
+
+FUNCTIONS = [name for name in leafwing.__all__ if inspect.isfunction(getattr(leafwing, name))]
+METHODS = [
+    (cls, name)
+    for cls in (leafwing.Model, leafwing.Run)
+    for name, member in vars(cls).items()
+    if not name.startswith("_") and inspect.isfunction(member)
+]
+
+
+@pytest.fixture(scope="module")
+def model() -> leafwing.Model:
+    options = {"width": 4, "max_width": 4, "latent": 2}
+    return leafwing.Model(build("dcgan", find("dcgan"), PICTURES, options), PICTURES)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_every_function_refuses_an_argument_that_it_does_not_have(name: str, tmp_path: Path) -> None:
+    function = getattr(leafwing, name)
+    required = [
+        item.name
+        for item in inspect.signature(function).parameters.values()
+        if item.default is item.empty and item.kind is not item.VAR_KEYWORD
+    ]
+    with pytest.raises(LeafwingError):
+        function(**dict.fromkeys(required, "digits"), no_such_argument=1)
+    if required:
+        with pytest.raises(LeafwingError, match=f"{name} needs {required[0]}"):
+            function()
+
+
+@pytest.mark.parametrize(("cls", "name"), METHODS, ids=lambda value: getattr(value, "__name__", value))
+def test_every_method_refuses_what_its_signature_does_not_have(cls: type, name: str) -> None:
+    method = getattr(cls, name)
+    with pytest.raises(LeafwingError, match=rf"{cls.__name__}\.{name} takes \d arguments without a name, not 20"):
+        method(object(), *range(20))
+
+
+def test_a_near_name_is_suggested(tmp_path: Path) -> None:
+    for arguments in ({"imags": "20k"}, {"imags": "20k", "recipe": "dcgan"}):
+        with pytest.raises(LeafwingError, match=r"train has no option 'imags'; did you mean images\?"):
+            leafwing.train("digits", out=tmp_path / "run", **arguments)
+    with pytest.raises(LeafwingError, match=r"evaluate has no argument 'metric'; did you mean metrics\?"):
+        leafwing.evaluate("last", metric="fid")  # type: ignore[call-arg]
+    with pytest.raises(LeafwingError, match="compare has no argument 'algorithms': write recipes="):
+        leafwing.compare("digits", algorithms="dcgan,lsgan")  # type: ignore[call-arg]
+    with pytest.raises(LeafwingError, match=r"doctor has no argument 'sise'; did you mean size\?"):
+        leafwing.doctor("digits", sise=3)
+    with pytest.raises(LeafwingError, match="show has no argument 'images'"):
+        leafwing.show("digits", images=3)
+
+
+def test_a_value_of_another_kind_is_refused_with_what_to_write(model: leafwing.Model) -> None:
+    with pytest.raises(LeafwingError, match=r"Model: game='last': must be a Game, not str\..*Model.load\(\"last\"\)"):
+        leafwing.Model("last", PICTURES)  # type: ignore[arg-type]
+    with pytest.raises(LeafwingError, match=r"Model needs spec\..*Model.load\(\"last\"\) opens"):
+        leafwing.Model("last")  # type: ignore[call-arg,arg-type]
+    with pytest.raises(LeafwingError, match=r"Model.generate: latents=4: must be a Tensor, not int\..*model.latents"):
+        model.generate(4)  # type: ignore[arg-type]
+    with pytest.raises(LeafwingError, match=r"Model.sample: n='many': must be a number, not str"):
+        model.sample("many")  # type: ignore[arg-type]
+    with pytest.raises(LeafwingError, match=r"Model.sample: n=\[3\]: must be a number, not list"):
+        model.sample([3])  # type: ignore[arg-type]
+    with pytest.raises(LeafwingError, match=r"Model.sample got seed twice"):
+        model.sample(3, 4, seed=5)  # type: ignore[misc]
+
+
+def test_numbers_may_be_text(model: leafwing.Model) -> None:
+    assert torch.equal(model.sample("2", seed="3"), model.sample(2, seed=3))  # type: ignore[arg-type]
+    assert model.grid("4").size == model.grid(4).size  # type: ignore[arg-type]
+
+
+def test_what_a_signature_cannot_say_is_not_examined() -> None:
+    @checked
+    def example(first: Any, *rest: int, second: Path | None = None, **others: bool) -> tuple[Any, ...]:
+        return first, rest, second, others
+
+    assert example([1], "a", second="x", third="y") == ([1], ("a",), "x", {"third": "y"})
+    assert inspect.signature(example).parameters["second"].default is None
+    with pytest.raises(LeafwingError, match="second=3: must be a path or None, not int"):
+        example(1, second=3)  # type: ignore[arg-type]
