@@ -200,7 +200,7 @@ def test_values_of_rules_at_every_check(rule: str) -> None:
 
 
 def test_rounds_are_counted_since_the_last_contested_check() -> None:
-    """With a round between checks: above 128 in three checks, since the first median of three; above 400 in eight, since that of eight."""
+    """A round between checks: above 128 in three of them, since the first median of three; above 400 in eight, since that of eight."""
     lines = [{**line, "round": check} for check, line in enumerate(lost(430, moved=0.001))]
     assert [alarm.raised for alarm in early(lines)] == [13400]
     assert [at for _, at in numbers(health.alarms(lines), "does not improve")] == [41500]

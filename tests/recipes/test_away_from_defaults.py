@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy, relu, softplus
 
-from leafwing.game import SGD, Clock, Game, Turn, at
+from leafwing.game import SGD, Batch, Clock, Game, Turn, at, eval_mode, scores
 from leafwing.networks.layers import VirtualBatchNorm
 from tiny import PICTURES, batches, build
 
@@ -63,6 +63,26 @@ def test_the_divergence_has_its_weight_and_reconstructions_theirs() -> None:
     assert other[1]["divergence"] == pytest.approx(5 * plain[1]["divergence"])
     assert other[1]["reconstruction"] == pytest.approx(plain[1]["reconstruction"])
     assert other[2]["reconstruction"] == pytest.approx(4 * plain[2]["reconstruction"]), "gamma is 0.01 by default"
+
+
+def test_latents_of_an_image_are_the_mean_of_its_distribution() -> None:
+    game = build("vaegan", PICTURES)
+    r, _ = losses(game, game.turns[1])
+    assert game.abilities.encode is not None
+    assert torch.equal(game.abilities.encode(game.nets, r.real), r.mean)
+    assert not torch.allclose(r.mean, r.log_variance)
+
+
+def test_a_stochastic_encoder_is_judged_and_read_by_its_mean(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "randn_like", torch.zeros_like)
+    game = build("bigan", PICTURES, encoder="stochastic")
+    encode, judge = game.abilities.encode, game.abilities.judge
+    assert encode is not None
+    assert judge is not None
+    with eval_mode(game.nets):
+        r, _ = losses(game, game.turns[0])
+        assert torch.equal(scores(game.nets.D(r.real, encode(game.nets, r.real))), r.real_score)
+        assert torch.equal(judge(game.nets, r.real, Batch()), r.real_score)
 
 
 def test_both_players_are_held_to_their_history() -> None:
