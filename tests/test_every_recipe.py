@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from leafwing import recipes
 from leafwing.commands.outputs import check_outputs
 from leafwing.errors import LeafwingError
-from leafwing.game import DataSpec, Game, Output
+from leafwing.game import DataSpec, Game, Output, Round, eval_mode
 from leafwing.model import Model
 from tiny import batches, build, cases, fields_used, load, needed, phases, same, start, tensors
 
@@ -300,6 +300,30 @@ def test_an_encoder_gives_latents(name: str, spec: DataSpec) -> None:
     codes = model.encode(batches(spec)(2, 5)[model.output.field])
     assert codes.shape == model.latents(5).shape
     assert codes.isfinite().all()
+
+
+@cases(lambda game: game.abilities.judge is not None)
+def test_a_critic_scores_as_in_training(name: str, spec: DataSpec) -> None:
+    """Without what is random there: some round scores real samples as the model does, up to the mean over patches."""
+    game = build(name, spec)
+    judge, batch, differences = game.abilities.judge, batches(spec, game)(0, 6), []
+    assert judge is not None
+    with eval_mode(game.nets), torch.no_grad(), quiet_normals():
+        for clock in phases(game):
+            for turn in game.turns:
+                r = turn.play(game.nets, batch, clock) if turn.times(clock) else Round(game.nets)
+                if r.real is not None and r.judge is not None and r.real.shape == batch.image.shape:
+                    scored = r.real_score.flatten(1).mean(1) if r.real_score.ndim > 1 else r.real_score
+                    differences.append((judge(game.nets, batch.image, batch) - scored).abs().max().item())
+    assert min(differences) < 1e-5
+
+
+@contextmanager
+def quiet_normals() -> Iterator[None]:
+    """Normal numbers of a given tensor's shape are 0: encoders give their means, and noise is none."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "randn_like", torch.zeros_like)
+        yield
 
 
 @cases(lambda game: game.abilities.classify is not None)

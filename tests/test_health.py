@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from inspect import signature
+from math import nan
+from random import Random
+from statistics import median
 from typing import Any
 
 import pytest
@@ -88,6 +93,156 @@ def test_a_winning_critic_is_an_alarm_only_if_the_samples_stall() -> None:
     assert health.alarms(fooled) == []
 
 
+Signals = dict[str, float]
+TRANSLATES = {"tone": 0.6, "mirrored": -0.2, "change": 0.6, "gap": 0.3}
+COPIED = {**TRANSLATES, "separation": 0.99}
+BOUNDS: list[tuple[str, Signals, int, Signals, Signals]] = [
+    # Words of the symptom, healthy signals of 30 checks, number of checks until the alarm, signals that raise it, those that do not.
+    ("diversity has dropped", {"variety": 1.0}, 4, {"variety": 0.199}, {"variety": 0.201}),
+    ("nearly identical", {}, 3, {"variety": 0.00499}, {"variety": 0.00501}),
+    ("nearly identical", {}, 3, {"conditional_variety": 0.00499}, {"conditional_variety": 0.00501}),
+    ("away from the data", {"distance": 0.1}, 4, {"distance": 0.351}, {"distance": 0.349}),
+    ("fakes above real", {}, 8, {"separation": 0.099}, {"separation": 0.101}),
+    ("oscillate", {"variety": 1.0}, 8, {"moved": 3.01}, {"moved": 2.99}),
+    ("oscillate", {"variety": 0.09}, 8, {"moved": 0.301}, {"moved": 0.299}),
+    ("overfitting", {}, 6, {"held_out_separation": 0.901}, {"held_out_separation": 0.899}),
+    ("weights of G are growing", {"G/weights": 10.0}, 2, {"G/weights": 20.1}, {"G/weights": 19.9}),
+    ("gradient norm of G", {"G/gradient": 1.0}, 2, {"G/gradient": 1001.0}, {"G/gradient": 999.0}),
+    ("gradient of D has vanished", {"D/gradient": 1.0}, 3, {"D/gradient": 0.99e-4}, {"D/gradient": 1.01e-4}),
+    ("light and dark", TRANSLATES, 12, {"tone": -0.301}, {"tone": -0.299}),
+    ("light and dark", TRANSLATES | {"tone": -0.5, "mirrored": 0.2}, 12, {"mirrored": -0.01}, {"mirrored": 0.01}),
+    ("copies of their inputs", COPIED, 12, {"change": 0.099}, {"change": 0.101}),
+    ("copies of their inputs", COPIED | {"change": 0.0, "gap": 0.0}, 12, {"gap": 0.051}, {"gap": 0.049}),
+    (
+        "copies of their inputs",
+        COPIED | {"change": 0.0, "separation": 0.5},
+        12,
+        {"separation": 0.951},
+        {"separation": 0.949},
+    ),
+]
+
+
+@pytest.mark.parametrize(("words", "healthy", "checks", "ill", "well"), BOUNDS)
+def test_both_sides_of_every_threshold(words: str, healthy: Signals, checks: int, ill: Signals, well: Signals) -> None:
+    """In value and in time: an alarm comes at a value just above the threshold, after exactly this number of checks."""
+    before = [healthy] * 30
+    raised = 3000 + 100 * checks
+    assert [at for _, at in numbers(health.alarms(log(*before, *[healthy | ill] * 30)), words)] == [raised]
+    assert numbers(health.alarms(log(*before, *[healthy | ill] * checks)), words)
+    assert not numbers(health.alarms(log(*before, *[healthy | ill] * (checks - 1))), words)
+    assert not numbers(health.alarms(log(*before, *[healthy | well] * 30)), words)
+
+
+@pytest.mark.parametrize(("change", "raised"), [(0.99e-7, [3400]), (1.01e-7, [])])
+def test_weights_that_change_by_less_than_seven_digits_have_stopped_changing(change: float, raised: list[int]) -> None:
+    lines = log(*[{"D/weights": 10 * 1.01**check} for check in range(30)])
+    last = lines[-1]["health"]["D/weights"]
+    lines += [line(31 + check, **{"D/weights": last * (1 + change) ** (check + 1)}) for check in range(8)]
+    assert [at for _, at in numbers(health.alarms(lines), "weights of D have stopped")] == raised
+
+
+@pytest.mark.parametrize(("rate", "raised"), [(0.0101, True), (0.0099, False)])
+def test_a_rate_below_a_hundredth_of_its_maximum_has_decayed(rate: float, raised: bool) -> None:
+    lines = log(*[{"D/rate": 1.0}] * 30, *[{"D/rate": rate, "D/weights": 10.3}] * 10)
+    assert bool(numbers(health.alarms(lines), "weights of D have stopped")) is raised
+
+
+def last(values: list[float], n: int, before: int = 0) -> float:
+    """The median of n values that end this many before the last; NaN if there are too few."""
+    part = values[: len(values) - before][-n:]
+    return median(part) if len(part) == n else nan
+
+
+PLAIN: dict[str, Callable[[dict[str, list[float]]], float]] = {
+    "variety_loss": lambda s: max(last(s["variety"][:i], 3) for i in range(3, len(s["variety"]))) / last(s["variety"], 3),
+    "distance_increase": lambda s: (
+        last(s["distance"], 3) - min(last(s["distance"][:i], 3) for i in range(3, len(s["distance"])))
+    ),
+    "overfitting": lambda s: last(s["held_out_separation"], 5),
+    "inversion": lambda s: nan if last(s["mirrored"], 8) > 0 else -last(s["tone"], 8),
+    "copying": lambda s: 1 - last(s["change"], 8) if last(s["gap"], 8) > 0.05 and last(s["separation"], 8) > 0.95 else nan,
+    "weight_growth": lambda s: s["G/weights"][-1] / s["G/weights"][-5],
+    "gradient_burst": lambda s: s["G/gradient"][-1] / last(s["G/gradient"], 8, before=1),
+    "gradient_loss": lambda s: last(s["G/gradient"], 8, before=4) / s["G/gradient"][-1],
+    "oscillation": lambda s: (
+        0.0
+        if last(s["distance"], 3) < 0.95 * min(last(s["distance"][: i + 1], 3) for i in range(2, len(s["distance"]) - 9))
+        else last(
+            [moved / variety if moved > 0.3 else 0 for moved, variety in zip(s["moved"], s["variety"], strict=True)], 8
+        )
+    ),
+}
+"""The value of each rule at the last check, in plain words: signals by name -> value."""
+
+
+@pytest.mark.parametrize("rule", PLAIN)
+def test_values_of_rules_at_every_check(rule: str) -> None:
+    """Against a plain computation on random signals, which shows the length of every window and how far each looks back."""
+    random = Random(rule)
+    names = {
+        "separation": (0.93, 0.97),
+        "gap": (0.04, 0.06),
+        "mirrored": (-0.1, 0.1),
+        "moved": (0.1, 1.0),
+        "distance": (0.4, 0.6),
+    }
+    columns = {
+        name: [random.uniform(*names.get(name, (0.1, 1.0))) for _ in range(60)]
+        for name in (*names, "variety", "held_out_separation", "tone", "change", "G/weights", "G/gradient")
+    }
+    lines = log(*[{name: column[check] for name, column in columns.items()} for check in range(60)])
+    function = getattr(health, rule)
+    player = {"player": "G"} if "player" in signature(function).parameters else {}
+    values = function(health.Signals(lines), **player)
+    expected = [PLAIN[rule]({name: column[: check + 1] for name, column in columns.items()}) for check in range(12, 60)]
+    assert values[12:].tolist() == pytest.approx(expected, nan_ok=True)
+
+
+def test_rounds_are_counted_since_the_last_contested_check() -> None:
+    """A round between checks: above 128 in three of them, since the first median of three; above 400 in eight, since that of eight."""
+    lines = [{**line, "round": check} for check, line in enumerate(lost(430, moved=0.001))]
+    assert [alarm.raised for alarm in early(lines)] == [13400]
+    assert [at for _, at in numbers(health.alarms(lines), "does not improve")] == [41500]
+
+
+def test_the_best_of_all_earlier_checks_counts_not_the_last() -> None:
+    slowly = log(*[{"variety": 0.98**check} for check in range(100)])
+    assert [at for _, at in numbers(health.alarms(slowly), "diversity has dropped")] == [8500]
+    away = log(*[{"distance": 0.1 + 0.01 * check} for check in range(40)])
+    assert [at for _, at in numbers(health.alarms(away), "away from the data")] == [3100]
+
+
+WON = {"separation": 0.96, "distance": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("signals", "raised"),
+    [
+        ({"separation": 0.951}, True),
+        ({"separation": 0.949}, False),
+        ({"distance": 0.151}, True),
+        ({"distance": 0.149}, False),
+    ],
+)
+def test_thresholds_of_a_winning_critic(signals: Signals, raised: bool) -> None:
+    alarms = numbers(health.alarms(log(*[WON | signals] * 40)), "does not improve")
+    # Medians of 8 checks, of 40 rounds each: of the first 8, then more than 400 rounds, in eight checks.
+    assert alarms == ([(1800, 2500)] if raised else [])
+
+
+@pytest.mark.parametrize(("share", "raised"), [(0.9955, True), (0.9945, False)])
+def test_samples_that_come_a_twentieth_nearer_within_400_rounds_improve(share: float, raised: bool) -> None:
+    lines = log(*[WON | {"distance": 0.9 * share**check} for check in range(80)])
+    assert bool(numbers(health.alarms(lines), "does not improve")) is raised
+
+
+@pytest.mark.parametrize(("share", "raised"), [(0.995, True), (0.9935, False)])
+def test_samples_that_come_a_twentieth_nearer_within_nine_checks_do_not_oscillate(share: float, raised: bool) -> None:
+    lines = log(*[{"moved": 4.0 if check > 10 else 0.1, "distance": 0.5 * share**check} for check in range(40)])
+    assert bool(numbers(health.alarms(lines), "oscillate")) is raised
+
+
 LOST = {"separation": 1.0, "distance": 0.7, "moved": 0.05, "D/gradient": 0.05}
 """Checks are 40 rounds apart, so samples change by 0.00125 per round; the first check of `lost` has a gradient of 1."""
 
@@ -126,6 +281,15 @@ def test_a_lost_game_is_an_alarm_long_before_a_stalled_one() -> None:
 )
 def test_thresholds_of_a_lost_game(signals: dict[str, float], raised: bool) -> None:
     assert bool(early(lost(**signals))) is raised
+
+
+@pytest.mark.parametrize(
+    ("rounds", "moved", "raised"),
+    [(10, 0.0149, True), (10, 0.0151, False), (100, 0.059, True), (100, 0.061, False)],
+)
+def test_samples_of_a_lost_game_hardly_change_per_round_and_per_check(rounds: int, moved: float, raised: bool) -> None:
+    lines = [{**line, "round": rounds * check} for check, line in enumerate(lost(60, moved=moved))]
+    assert bool(early(lines)) is raised
 
 
 @pytest.mark.parametrize("rounds", [256, 800])
@@ -172,9 +336,6 @@ def test_a_player_with_a_decayed_learning_rate_may_keep_its_weights() -> None:
 def test_missing_signals_raise_no_alarm() -> None:
     bare = [{"images": one, "round": one, "losses": {}, "health": {}} for one in range(100, 4000, 100)]
     assert health.alarms(bare) == []
-
-
-TRANSLATES = {"tone": 0.6, "mirrored": -0.2, "change": 0.6, "gap": 0.3}
 
 
 @pytest.mark.parametrize(
@@ -235,6 +396,35 @@ def test_every_kind_has_advice_and_every_alarm_is_valid_json() -> None:
     for _, _, _, signals in FAULTS.values():
         for alarm in health.alarms(log(*[{}] * 30, *[dict.fromkeys(signals, 0.0) | signals] * 12)):
             assert json.loads(json.dumps(alarm.__dict__, allow_nan=False)) == alarm.__dict__
+
+
+@pytest.mark.parametrize(
+    ("signals", "share"),
+    [
+        ({"separation": 0.981, "distance": 0.4}, 0.981),
+        ({"separation": 0.979, "distance": 0.4}, None),
+        ({"separation": 1.0, "distance": 0.151}, 1.0),
+        ({"separation": 1.0, "distance": 0.149}, None),
+    ],
+)
+def test_thresholds_of_what_the_end_mentions(signals: Signals, share: float | None) -> None:
+    assert health.separated(log(*[{}] * 9, signals, signals)) == share, "two of the last three checks"
+    assert health.separated(log(*[{}] * 9, signals, signals, {})) == share
+    assert health.separated(log(*[signals] * 9, {}, {})) is None
+
+
+@pytest.mark.parametrize(
+    ("batch", "images", "recorded", "expected"),
+    [
+        (10, 1000, False, 320),
+        (10, 1000, True, 2560),
+        (10, 642_000, False, 321),
+        (10, 5_122_000, True, 2561),
+        (10, 638_000, False, 320),
+    ],
+)
+def test_checks_come_every_32_batches_and_at_most_2000_times(batch: int, images: int, recorded: bool, expected: int) -> None:
+    assert health.interval(batch, images, recorded=recorded) == expected
 
 
 def test_the_last_checks_say_whether_d_separates_samples_that_are_far_from_the_data() -> None:

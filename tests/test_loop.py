@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -124,7 +125,8 @@ def test_the_time_between_ticks_does_not_count(monkeypatch: pytest.MonkeyPatch) 
         return take(turns, batch, clock)
 
     training.engine.take = slow  # type: ignore[method-assign]
-    for _ in training.ticks(4):
+    for tick in training.ticks(4):
+        assert tick.images_per_second == 2.0, "4 images in 2 seconds"
         now[0] += 1000.0
     assert training.seconds == 6.0
 
@@ -195,3 +197,36 @@ def test_the_moving_average_soon_forgets_the_initial_weights_and_then_has_its_ha
     while training.clock.images < 400:
         shift_after(4)
     assert shift_after(40) == pytest.approx(0.5, abs=0.01)
+
+
+def test_a_tick_has_the_mean_of_each_loss_since_the_last_one() -> None:
+    shown = Term("shown", lambda r: r.nets.D.bias.sum() * 0 + r.clock.images)  # type: ignore[attr-defined]
+    training = make_training(make_game([Turn("D", play, [shown], repeat=2)]), 48)
+    assert [tick.losses["D/shown"] for tick in training.ticks(16)] == [(0 + 4 + 8 + 12) / 4, (16 + 28) / 2, (32 + 44) / 2]
+
+
+def test_the_moving_average_hears_of_all_images_of_a_round() -> None:
+    """Those of each repeat of the first turn, and of no other."""
+    training = make_training(make_game([Turn("D", play, [Term("gap", gap)], repeat=3), replace(G_TURN, repeat=2)]), 24)
+    rounds: list[tuple[int, int]] = []
+    training.engine.update_ema = lambda images, shown: rounds.append((images, shown))  # type: ignore[method-assign]
+    list(training.ticks(24))
+    assert rounds == [(12, 12), (12, 24)]
+
+
+def test_buffers_are_averaged_like_weights_and_counts_are_copied() -> None:
+    normed = Player(nn.BatchNorm1d(2), SGD(0.0), ema=40)
+    training = make_training(make_game([D_TURN, G_TURN], G=normed), 4)
+    net, average = normed.net, normed.ema_net
+    assert isinstance(net, nn.BatchNorm1d)
+    assert isinstance(average, nn.BatchNorm1d)
+    for module, value in ((net, 3.0), (average, 1.0)):
+        for tensor in (module.weight.data, module.running_mean, module.running_var, module.num_batches_tracked):
+            assert tensor is not None
+            tensor.fill_(value)
+    training.engine.update_ema(20, 10_000)
+    remaining = 0.5 ** (20 / 40)
+    for tensor in (average.weight, average.running_mean, average.running_var):
+        assert tensor is not None
+        assert tensor.tolist() == pytest.approx([3 - 2 * remaining] * 2)
+    assert average.num_batches_tracked == 3

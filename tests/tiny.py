@@ -129,7 +129,7 @@ def on_labelled_images() -> list[str]:
 
 
 @cache
-def _cases(name: str) -> list[DataSpec]:
+def data_of(name: str) -> list[DataSpec]:
     """The data on which a recipe is tested: those of SPECS that it accepts and all of whose further fields it uses; else `needed`.
 
     One for each set of fields, because what a recipe does hardly depends on their sizes, and not on whether they are paired.
@@ -145,7 +145,7 @@ def _cases(name: str) -> list[DataSpec]:
 
 def first_data(name: str) -> DataSpec:
     """The first data on which a recipe is tested; labelled images wherever it accepts them."""
-    return _cases(name)[0]
+    return data_of(name)[0]
 
 
 def always(game: Game) -> bool:
@@ -159,7 +159,7 @@ def cases(keep: Callable[[Game], bool] = always, only_first: bool = False) -> py
         keep: whether the test applies to a game.
         only_first: one case for each recipe.
     """
-    pairs = [(name, spec) for name in recipes.names() for spec in _cases(name)[: 1 if only_first else None]]
+    pairs = [(name, spec) for name in recipes.names() for spec in data_of(name)[: 1 if only_first else None]]
     pairs = [(name, spec) for name, spec in pairs if keep is always or keep(build(name, spec))]
     return pytest.mark.parametrize(("name", "spec"), pairs, ids=[f"{name}-{describe(spec)}" for name, spec in pairs])
 

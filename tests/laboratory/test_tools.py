@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from handmade import FEATURES, LATENT, READER, Painter, find_boxes, painter
+from linear_world import world
 from torch import Tensor
 
 from leafwing.data import Dataset, load
@@ -216,6 +217,34 @@ def test_samples_of_shorter_latents_are_closer_together(real: Dataset) -> None:
     assert full["distance"] == pytest.approx(1, abs=0.25)
     assert short["recall"] < full["recall"]
     assert full["sure"] == 1
+
+
+def test_psi_multiplies_latents_once(real: Dataset) -> None:
+    """Distances of samples of a linear generator are in proportion; the mean over other random pairs differs a little."""
+    finding = truncate(world(), held_out=real, features=load_features("pixels", None), reader=None, psi="0.25,0.5,1", n=400)
+    quarter, half, full = (row["distance"] for row in finding.figures["sweep"])
+    assert half == pytest.approx(full / 2, rel=0.1)
+    assert quarter == pytest.approx(full / 4, rel=0.1)
+
+
+def test_lengths_and_jumps_of_a_walk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Brightness along two paths of 32 steps: 31 equal steps and one of ten times their length, and back."""
+    steps = torch.ones(32)
+    steps[20] = 10
+    path = torch.cat([torch.zeros(1), steps.cumsum(0)]) / 100
+    monkeypatch.setattr(
+        "leafwing.laboratory.interpolate.interpolate_latents", lambda a, b, at, how: at[:, None].expand(-1, LATENT)
+    )
+    monkeypatch.setattr(
+        Painter, "forward", lambda self, z: path[(z[:, 0] * 32).round().long()].view(-1, 1, 1, 1).expand(-1, 3, 16, 16)
+    )
+    figures = interpolate(painter(), features=FEATURES, samples="0,1", interpolation="linear").figures
+    assert figures["walks"] == 2
+    assert figures["jump"] == pytest.approx(10, rel=1e-3)
+    assert figures["largest_step"] == pytest.approx(10 * figures["median_step"], rel=1e-3)
+    assert figures["largest_share"] == pytest.approx(10 / 41, rel=1e-3)
+    assert figures["distance"] == pytest.approx(41 * figures["median_step"], rel=1e-3)
+    assert figures["stray"] == pytest.approx(1, rel=1e-3)
 
 
 @pytest.mark.parametrize("text", ["", "0", "-1,1", "x", "nan", "inf", "1,,2"])

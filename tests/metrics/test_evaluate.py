@@ -143,6 +143,26 @@ def test_fid_compares_samples_with_held_out_images(run: Run) -> None:
     assert row["value"] == pytest.approx(frechet_distance(*clouds), rel=1e-6)
 
 
+@pytest.mark.parametrize("held_out", [True, False])
+def test_the_network_of_a_run_is_trained_on_its_training_images(
+    run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch, held_out: bool
+) -> None:
+    """Not on those that samples are compared with; on other data there is no such part."""
+    from leafwing.metrics import features
+
+    learned: list[int] = []
+    load_features = features.load_features
+
+    def record(name: str, data: Any, **how: Any) -> Any:
+        learned.append(len(data))
+        return load_features("pixels", None)
+
+    monkeypatch.setattr(features, "load_features", record)
+    rows = rows_of(run, features="own", n=40, **({} if held_out else {"data": str(folder)}))
+    assert learned == [len(load("digits")) - HELD_OUT if held_out else 40]
+    assert rows[0]["metric"] == "fid"
+
+
 def test_stored_values_are_not_recomputed(run: Run, computed: list[str]) -> None:
     first = rows_of(run)
     assert rows_of(run) == first

@@ -338,3 +338,49 @@ def test_variety_counts_distinct_images() -> None:
     assert copying.count_distinct(sketches([torch.zeros(9, 3, 32, 32)]).colours, 1e-2) == (1, 1), (
         "flat images are duplicates of each other"
     )
+
+
+def test_what_chance_gives() -> None:
+    """By symmetry each of m references and a sample is as likely to be of any rank: rank / (m + 1) are below that of a reference."""
+    random = np.random.default_rng(0)
+    for m, near in ((40, 1 / 41), (199, 1 / 200), (1_999, 19 / 2_000)):
+        references, samples = random.random(m), random.random(20_000)
+        comparison = copying.compare(samples, references, 20_000, 1.3)
+        assert comparison.near_expected == pytest.approx(near)
+        assert comparison.expected == pytest.approx(near), "that of the tail test of 1%, as nothing is significant"
+        assert comparison.threshold == np.sort(references)[max(1, m // 100) - 1]
+        assert comparison.share == comparison.near == (samples < comparison.threshold).mean()
+        assert comparison.near_low < comparison.near < comparison.near_high
+        assert comparison.nearer == pytest.approx((samples[:, None] < references[:1_000]).mean(), abs=0.03)
+        assert comparison.distance_ratio == 1.3
+    same = np.arange(50.0)
+    assert copying.compare(same, same, 50, 1.0).nearer == 0.5
+
+
+@pytest.mark.parametrize(("rank", "n", "level"), [(1, 55, 0.003), (9, 200, 0.0005), (49, 200, 0.0005)])
+def test_levels_of_significance(rank: int, n: int, level: float) -> None:
+    """The fewest samples below the threshold that are significant; all others are farther than any reference."""
+    m = 999
+    references = np.linspace(0.5, 0.9, m)
+    least = next(count for count in range(1, n) if copying.tail_p_value(count / n, n, rank, m) <= level)
+    for count in (least - 1, least):
+        below = np.full(count, references[rank - 1] - 1e-9)
+        comparison = copying.compare(np.concatenate([below, np.full(n - count, 1.0)]), references, n, 1.0)
+        assert bool(comparison.copied) is (count == least)
+    expected = rank / (m + 1)
+    assert comparison.copied == pytest.approx((count / n - expected) / (1 - expected))
+
+
+@pytest.mark.parametrize(
+    ("copied", "overall", "verdict"),
+    [
+        (0.0, False, "none"),
+        (0.049, False, "suspicious"),
+        (0.051, False, "copies"),
+        (0.39, True, "suspicious"),
+        (0.41, True, "copies"),
+    ],
+)
+def test_a_verdict_depends_on_the_share_of_copies_and_on_the_test(copied: float, overall: bool, verdict: str) -> None:
+    comparison = copying.compare(np.ones(9), np.ones(9), 9, 1.0)
+    assert replace(comparison, copied=copied, is_overall_test=overall).verdict == verdict

@@ -141,3 +141,18 @@ def test_without_torchmetrics_the_error_says_what_to_install(monkeypatch: pytest
     monkeypatch.setitem(sys.modules, "torchmetrics.functional.image", None)
     with pytest.raises(LeafwingError, match=r"pip install 'leafwing\[evaluate\]'"):
         ms_ssim(unit(pictures(n=1)), unit(pictures(n=1)))
+
+
+def test_pairs_of_each_side_follow_its_own_labels() -> None:
+    """All images of a class are equal, and the two sides have their classes in another order and number."""
+    classes, others = np.arange(40) % 4, np.arange(60) // 15
+    looks = pictures(1, n=4)
+    real, fake = looks[torch.from_numpy(others)], looks[torch.from_numpy(classes)]
+    similar = values(FakeEvidence(real, fake, real_classes=others, fake_classes=classes))
+    assert similar["ms_ssim"] == pytest.approx(1, abs=1e-4)
+    assert similar["ms_ssim_real"] == pytest.approx(1, abs=1e-4)
+
+
+def test_there_are_at_most_a_thousand_pairs() -> None:
+    assert draw_pairs(1_998, None, seed=0).shape == (999, 2)
+    assert draw_pairs(5_000, None, seed=0).shape == (1_000, 2)

@@ -142,3 +142,30 @@ def test_points_are_rejected_and_a_diverged_generator_gives_nan() -> None:
 def test_flat_images_do_not_divide_by_zero() -> None:
     flat = torch.zeros(4, 3, 16, 16)
     assert values(flat, flat) == {"swd_16": 0, "swd": 0}
+
+
+def test_every_image_gives_its_own_patches() -> None:
+    """Also of several in a chunk: the images are constant, each with another value."""
+    values = torch.arange(5.0).view(5, 1, 1, 1).expand(5, 1, 16, 16)
+    result = patches(iter(values.split(3)), 0, 6, seed=0)
+    assert result.shape == (30, 1, 49)
+    assert np.array_equal(result[:, 0, 0], np.repeat(np.arange(5), 6))
+
+
+def test_a_level_gives_128_patches_per_image_or_one_per_position_and_fewer_of_very_many_images(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    counted: list[tuple[int, ...]] = []
+
+    def distance(real: np.ndarray, fake: np.ndarray, *more: object) -> float:
+        counted.extend((real.shape, fake.shape))
+        return 0.0
+
+    monkeypatch.setattr(swd, "sliced_distance", distance)
+    values(pictures(n=2), pictures(1, n=3))
+    assert counted == [(n * count, 3, 49) for count in (128, 128, 100) for n in (2, 3)]
+    many = FakeEvidence(pictures(n=2, height=24, width=24), pictures(n=2, height=24, width=24))
+    many.n_fake = 2048
+    counted.clear()
+    swd.measure(many)
+    assert counted == [(2 * 64, 3, 49)] * 2, "131,072 in total"
