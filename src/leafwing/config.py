@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from leafwing.errors import LeafwingError
+from leafwing import files
 from leafwing.fields import Attributes, Field, Image, Label, Vector, from_dict
+from leafwing.files import Typed
 from leafwing.game import DataSpec
 from leafwing.recipes import Value
 from leafwing.settings import (
@@ -191,24 +192,13 @@ class Config:
     history: History = field(default_factory=History)
 
 
-Typed = TypeVar("Typed")
-
-
 def convert_json(path: Path, plain: Any, kind: type[Typed], section: str = "") -> Typed:
     """The plain JSON content of a file, or of a section of it, as an object of this type.
 
     Raises:
         LeafwingError: it does not match; the message names the file, the key and the expected type.
     """
-    import msgspec
-
-    try:
-        return msgspec.convert(plain, kind, dec_hook=_convert_field)
-    except msgspec.ValidationError as error:
-        reason, _, place = str(error).partition(" - at `$")
-        key = (section + place.rstrip("`")).lstrip(".")
-        fault = f"{key + ': ' if key else ''}{reason[:1].lower()}{reason[1:]}"
-        raise LeafwingError(f"{path}: {fault}; the file is incomplete or was edited: restore it from a copy") from None
+    return files.convert(path, plain, kind, section, field=_convert_field)
 
 
 def _convert_field(kind: type[Any], plain: Any) -> Any:

@@ -5,7 +5,10 @@ and exits with `exit_code`; any other exception is a bug and keeps its traceback
 """
 
 import difflib
+import json
+import re
 import signal
+import unicodedata
 from collections.abc import Iterable
 
 INTERRUPTED, UNHEALTHY, LOST, TIME_IS_UP = 130, 3, 5, 6
@@ -28,10 +31,29 @@ def death_signal(code: int) -> str:
     return f"{signal.Signals(-code).name}{hint}"
 
 
+def visible(text: str) -> str:
+    """Text for a terminal: control characters, also those that change its direction, are escaped as in JSON, except line breaks and
+    tabs; words of more than 1,000 characters, longer than any name, are cut."""
+    if len(text) > _LONG:
+        text = re.sub(rf"\S{{{_LONG},}}", lambda word: f"{word[0][:60]}[{len(word[0]) - 60:,} more characters]", text)
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() or char in "\n\t" or unicodedata.category(char) == "Zs" else json.dumps(char)[1:-1]
+        for char in text
+    )
+
+
+_LONG = 1_000
+
+
 class LeafwingError(Exception):
     """Invalid input; nothing was written or lost."""
 
     exit_code = 2
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(visible(message))
 
     def for_command_line(self) -> str:
         """The message for a user of the command line; `str` is that for a caller from Python."""
@@ -59,7 +81,7 @@ class InvalidOption(LeafwingError):
 
     def for_command_line(self) -> str:
         dashes = "-" if self.flag == "n" else "--"
-        return f"{self._prefix()}{dashes}{self.flag.replace('_', '-')} {self.value}: {self.reason}"
+        return visible(f"{self._prefix()}{dashes}{self.flag.replace('_', '-')} {self.value}: {self.reason}")
 
 
 class Diverged(LeafwingError):

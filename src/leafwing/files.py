@@ -1,4 +1,5 @@
-"""Atomic file writes: after a crash or a full disk there is either the old file or the new one, never a partial one."""
+"""Files as they are written and read: atomic writes, after which there is either the old file or the new one, never a partial one;
+JSON that is checked against a type; checksums of what is in the cache."""
 
 from __future__ import annotations
 
@@ -7,12 +8,19 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterator
+import stat
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, count
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from leafwing.errors import StorageError
+from leafwing.errors import LeafwingError, StorageError
+
+BLOCK = 4 << 20
+"""Bytes of a file that a checksum covers."""
+RESTORE = "the file is incomplete or was edited: restore it from a copy"
+Typed = TypeVar("Typed")
 
 
 @contextlib.contextmanager
@@ -61,6 +69,113 @@ def write(path: Path, content: bytes | str | Callable[[Path], object]) -> None:
             raise
 
 
+def require_file(path: Path) -> None:
+    """Raises LeafwingError for a folder, a pipe or a device where a file is expected: reading one could wait forever."""
+    with contextlib.suppress(OSError, ValueError):  # what is missing is reported by whoever opens it
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise LeafwingError(f"{path} is {'a folder' if path.is_dir() else 'a pipe or a device'}, not a file")
+
+
+def parse_json(text: str | bytes) -> Any:
+    """A JSON document.
+
+    Raises:
+        ValueError: it is none, or nested too deeply.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def read_json(path: Path, advice: str = RESTORE) -> Any:
+    """The content of a JSON file.
+
+    Args:
+        path: the file.
+        advice: what to do if it is damaged.
+
+    Raises:
+        LeafwingError: it cannot be read, or is not JSON.
+    """
+    require_file(path)
+    try:
+        return parse_json(path.read_bytes())
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else f"not valid JSON ({error})"
+        raise LeafwingError(f"{path}: {reason}; {advice}") from None
+
+
+def convert(
+    path: Path,
+    plain: Any,
+    kind: type[Typed],
+    section: str = "",
+    advice: str = RESTORE,
+    field: Callable[[type[Any], Any], Any] | None = None,
+) -> Typed:
+    """The plain content of a file, or of a section of it, as an object of this type.
+
+    Args:
+        path: the file.
+        plain: its content, in the types of JSON.
+        kind: what is expected: a type with annotated fields, or a type of the standard library.
+        section: the keys that lead to `plain`, for the message.
+        advice: what to do if it does not match.
+        field: makes objects of types that msgspec does not know.
+
+    Raises:
+        LeafwingError: it does not match; the message names the file, the key and the expected type.
+    """
+    import msgspec
+
+    try:
+        return msgspec.convert(plain, kind, dec_hook=field)
+    except (msgspec.ValidationError, RecursionError, UnicodeError) as error:
+        reason, _, place = str(error).partition(" - at `$")
+        key = (section + place.rstrip("`")).lstrip(".")
+        fault = f"{key + ': ' if key else ''}{reason[:1].lower()}{reason[1:]}"
+        raise LeafwingError(f"{path}: {fault}; {advice}") from None
+
+
+def checksums(path: Path) -> list[int]:
+    """The crc32 of each block of a file."""
+    with path.open("rb") as file:
+        return [zlib.crc32(block) for block in iter(lambda: file.read(BLOCK), b"")]
+
+
+def write_checked(path: Path, content: Any) -> None:
+    """Writes a JSON document with its checksum, for `read_checked`."""
+    text = json.dumps(content)
+    write(path, f"{zlib.crc32(text.encode()):08x} {text}\n")
+
+
+def read_checked(path: Path, kind: type[Typed]) -> Typed | None:
+    """A document that `write_checked` wrote; None if it is missing, of another type, or has changed since."""
+    try:
+        require_file(path)
+        checksum, _, text = path.read_bytes().rstrip(b"\n").partition(b" ")
+        if checksum == b"%08x" % zlib.crc32(text):
+            return convert(path, parse_json(text), kind)
+    except (OSError, ValueError, LeafwingError):
+        pass
+    return None
+
+
+def are_intact(folder: Path, record: Path) -> bool:
+    """Whether the files of a folder are as they were when `record_files` wrote this record."""
+    recorded = read_checked(record, dict[str, list[int]])
+    try:
+        return recorded is not None and all(checksums(folder / name) == blocks for name, blocks in recorded.items())
+    except OSError:
+        return False
+
+
+def record_files(folder: Path, names: Sequence[str], record: Path) -> None:
+    """Writes the checksums of files of a folder."""
+    write_checked(record, {name: checksums(folder / name) for name in names})
+
+
 def digest(path: Path) -> str:
     """The sha256 of a file's content, as 64 hexadecimal digits."""
     with path.open("rb") as file:
@@ -78,19 +193,24 @@ def unused(folder: Path, name: str, ending: str = "") -> Path:
     return next(path for each in names if not (path := folder / f"{each}{ending}").exists())
 
 
-def json_lines(text: str, *, whole: bool = False) -> Iterator[dict[str, Any]]:
-    """The objects in a text with one JSON object per line.
+def json_lines(path: Path) -> list[tuple[int, dict[str, Any] | None]]:
+    """The lines of a file with one JSON object per line, with their numbers from 1; None for a line that is none.
 
-    Args:
-        text: the lines; the last one may be incomplete, if the process was killed.
-        whole: stop at the first unreadable line, as in a log that is only appended to, instead of skipping it.
+    Empty lines are left out. A missing file has no lines.
     """
-    for line in text.splitlines():
-        try:
-            row = json.loads(line)
-        except ValueError:
-            row = None
-        if isinstance(row, dict):
-            yield row
-        elif whole:
-            return
+    require_file(path)
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return []
+    lines: list[tuple[int, dict[str, Any] | None]] = []
+    for number, line in enumerate(
+        text.split("\n"), 1
+    ):  # not splitlines, which also splits at characters that texts may contain
+        if line.strip():
+            try:
+                row = parse_json(line)
+            except ValueError:
+                row = None
+            lines.append((number, row if isinstance(row, dict) else None))
+    return lines

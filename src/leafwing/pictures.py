@@ -384,7 +384,7 @@ def reel(frames: Sequence[Path], captions: Sequence[str], out: Path, seconds: fl
         LeafwingError: another file type, or PyAV, which .mp4 needs, is not installed.
     """
     films.require(out)
-    with Image.open(frames[-1]) as last:
+    with Image.open(frames[-1], formats=["PNG"]) as last:
         width, height = last.size
     longer = max(width, height)
     ratio = REEL / longer if longer > REEL else max(1, SMALL // longer)
@@ -402,7 +402,7 @@ def _captioned(path: Path, text: str, box: tuple[int, int]) -> Image.Image:
     """An image of a reel: a file fitted into this width and height, which margins make even for films, with a caption below."""
     width, height = (side + side % 2 for side in box)
     sheet = Image.new("RGB", (width, height + LINE), PAPER)
-    with Image.open(path) as frame:
+    with Image.open(path, formats=["PNG"]) as frame:
         sheet.paste(fit(flat(frame), *box))
     write_lines(ImageDraw.Draw(sheet), (GAP, height), [text])
     return sheet

@@ -11,7 +11,7 @@ from math import inf
 from typing import Any
 
 from leafwing import notebook
-from leafwing.errors import InvalidOption
+from leafwing.errors import InvalidOption, visible
 from leafwing.quantities import show_count, show_duration
 
 ProgressCallback = Callable[[str, int, int], None]
@@ -95,11 +95,11 @@ class ConsoleReporter(Reporter):
 
     def say(self, text: str) -> None:
         self._end_line()
-        self.console.print(text, markup=False, emoji=False)
+        self.console.print(visible(text), markup=False, emoji=False)
 
     def warn(self, text: str) -> None:
         self._end_line()
-        self.console.print(f"warning: {text}", markup=False, emoji=False, style="yellow")
+        self.console.print(visible(f"warning: {text}"), markup=False, emoji=False, style="yellow")
 
     def report_progress(self, what: str, done: int, total: int) -> None:
         now = time.monotonic()
@@ -196,10 +196,10 @@ class NotebookReporter(ConsoleReporter):
         self.progress_bar: notebook.Bar | None = None
 
     def say(self, text: str) -> None:
-        print(text, flush=True)
+        print(visible(text), flush=True)
 
     def warn(self, text: str) -> None:
-        print(f"warning: {text}", file=sys.stderr, flush=True)
+        print(visible(f"warning: {text}"), file=sys.stderr, flush=True)
 
     def _show_progress(self, text: str, done: int, total: int) -> None:
         if self.progress_bar is None:

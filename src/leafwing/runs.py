@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Required, TypedDict, cast
 
 from leafwing import files, notebook, recipes
 from leafwing.calls import checked_methods
@@ -35,8 +35,39 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 ROOT = "runs"
+DAMAGED_LINE = "restore the file from a copy, or delete the line"
 METRICS, LABORATORY, TRANSLATIONS, OUTPUTS = "metrics.jsonl", "explore", "translations", "outputs"
 """The file with the results of `evaluate`, and the folders of `explore`, of `translate`, and of `sample`, `walk` and `reel`."""
+
+
+class LogRecord(TypedDict, total=False):
+    """A line of `log.jsonl`, as far as commands read it."""
+
+    images: Required[int]
+    seconds: float
+    images_per_second: float
+    losses: dict[str, float]
+    health: dict[str, Any]
+    alarms: list[dict[str, Any]]
+    rolled_back: dict[str, Any]
+
+
+class MetricRow(TypedDict, total=False):
+    """A line of `metrics.jsonl`, as far as commands read it."""
+
+    metric: Required[str]
+    images: Required[int]
+    value: Required[float | None]
+    low: float | None
+    high: float | None
+    better: str
+    protocol: dict[str, Any]
+    fingerprint: str
+
+
+_WHOLE = ("images", "round", "turn", "taken", "first", "began")
+ResumeState = TypedDict("ResumeState", {**dict.fromkeys(_WHOLE, int), "seconds": float, "optimisers": dict[str, Any]})  # type: ignore[misc]
+"""The content of `resume.pt`, as far as every version of it is plain and the same."""
 
 
 class UntrustedRecipe(LeafwingError):
@@ -60,20 +91,18 @@ class Run:
         self.samples, self.outputs = self.folder / "samples", self.folder / OUTPUTS
         self.stop_reason = ""  # of the last session in this process; see `train`
         path = self.folder / "run.json"
-        try:
-            self.config: dict[str, Any] = upgrade_config(json.loads(path.read_text(encoding="utf-8")))
-        except FileNotFoundError:
+        if not path.exists():
             raise LeafwingError(
                 f"{self.folder} is not a run folder, because it has no run.json: give a folder created by `leafwing train`; "
                 "`leafwing runs` lists them"
-            ) from None
-        except ValueError as error:
-            line = f" (line {error.lineno})" if isinstance(error, json.JSONDecodeError) else ""
+            )
+        plain = files.read_json(path, "restore it from a copy: it holds the settings of the run and cannot be rebuilt")
+        try:
+            self.config: dict[str, Any] = upgrade_config(plain)
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise LeafwingError(
-                f"{path} is not valid JSON{line}. Restore it from a copy: it holds the settings of the run and cannot be rebuilt"
+                f"{path}: incomplete or edited ({type(error).__name__}: {error}); restore it from a copy"
             ) from None
-        except (OSError, KeyError, TypeError, AttributeError) as error:
-            raise LeafwingError(f"{path} cannot be read: {type(error).__name__}: {error}") from None
         config = convert_json(path, self.config, Config)
         self.recipe, self.data, self.spec = config.recipe, config.data, config.data.spec
         self.options = recipes.current_options(config.recipe, self.folder / "recipe.py", config.options)
@@ -199,25 +228,38 @@ class Run:
             file.write(json.dumps(record) + "\n")
 
     def records(self) -> list[dict[str, Any]]:
-        """The lines of `log.jsonl` in the present format, without a last line that is incomplete because the process was killed."""
-        try:
-            text = (self.folder / "log.jsonl").read_text(encoding="utf-8", errors="replace")
-        except FileNotFoundError:
-            return []
-        return [upgrade_record(record) for record in files.json_lines(text, whole=True)]
+        """The lines of `log.jsonl` in the present format, without a last line that is incomplete because the process was killed.
+
+        Raises:
+            LeafwingError: another line is damaged; the message names it.
+        """
+        path = self.folder / "log.jsonl"
+        lines = files.json_lines(path)
+        records = []
+        for number, plain in lines:
+            if plain is None and number != lines[-1][0]:
+                raise LeafwingError(f"{path}, line {number}: not a JSON object; {DAMAGED_LINE}")
+            if plain is not None:
+                files.convert(path, plain, LogRecord, f"line {number}", DAMAGED_LINE)
+                records.append(upgrade_record(plain))
+        return records
 
     def truncate_log(self, images: int) -> None:
         """Removes the log lines after a checkpoint, which training from there writes again."""
-        records = [record for record in self.records() if record.get("images", 0) <= images]
+        records = [record for record in self.records() if record["images"] <= images]
         files.write(self.folder / "log.jsonl", "".join(json.dumps(record) + "\n" for record in records))
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The rows of `metrics.jsonl`, oldest first, without unreadable lines."""
-        try:
-            text = (self.folder / METRICS).read_text(encoding="utf-8", errors="replace")
-        except FileNotFoundError:
-            return []
-        return [row for row in files.json_lines(text) if "metric" in row]
+        """The rows of `metrics.jsonl`, oldest first, without lines that are incomplete because a process was killed.
+
+        Raises:
+            LeafwingError: a line is damaged in another way; the message names it.
+        """
+        path = self.folder / METRICS
+        lines = [(number, plain) for number, plain in files.json_lines(path) if plain is not None and "metric" in plain]
+        for number, plain in lines:
+            files.convert(path, plain, MetricRow, f"line {number}", DAMAGED_LINE)
+        return [plain for _, plain in lines]
 
     def add_metrics(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Appends rows to `metrics.jsonl`, on a new line even if the last line is incomplete because the process was killed.
@@ -385,11 +427,22 @@ class Run:
         path = self.folder / "resume.pt"
         if not path.exists():
             return None
+        files.require_file(path)
         try:
-            state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
-            return None if "begun" in state else state
-        except Exception as error:
-            raise LeafwingError(f"{path} cannot be read: {error}") from error
+            with zipfile.ZipFile(path) as archive:
+                is_damaged = archive.testzip() is not None
+            state = None if is_damaged else torch.load(path, weights_only=True, map_location="cpu")
+        except Exception:  # torch raises many types, and its words advise loading without checks
+            state = None
+        if not isinstance(state, dict):
+            raise LeafwingError(
+                f"{path} cannot be read: it is damaged, or not written by leafwing, and was not loaded; restore it from a copy. "
+                "Sampling and evaluation do not need it"
+            )
+        if "begun" in state:
+            return None
+        files.convert(path, state, ResumeState)
+        return state
 
     def load_weights(self, game: Game, images: int | None = None) -> int:
         """Loads a weights file (None: the newest) into the networks of a game.

@@ -16,7 +16,7 @@ from cyclopts.exceptions import CycloptsError
 from leafwing import __version__
 from leafwing.cli.shared import is_distributed, option_values
 from leafwing.cli.streams import Steady
-from leafwing.errors import INTERRUPTED, InvalidOption, LeafwingError
+from leafwing.errors import INTERRUPTED, InvalidOption, LeafwingError, visible
 
 COMMANDS = {
     "train": "Train a recipe on images and create a run folder.",
@@ -45,7 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if arguments is None else arguments)
     for name in ("stdout", "stderr"):
         if stream := getattr(sys, name):  # None if it was closed before the start
-            setattr(sys, name, Steady(stream))
+            # Help has colours, and so has progress, whose reporter escapes the text; results come from files.
+            escapes = name == "stdout" and not {"--help", "-h", "--help-all"} & {*words}
+            setattr(sys, name, Steady(stream, escapes=escapes))
     sys.exit(run(words))
 
 
@@ -75,7 +77,7 @@ def run(words: list[str]) -> int:
     except CycloptsError as error:
         from leafwing.cli.usage import explain
 
-        print(f"leafwing: {explain(error, words, switches(words))}", file=sys.stderr)
+        print(visible(f"leafwing: {explain(error, words, switches(words))}"), file=sys.stderr)
         return 2
     except LeafwingError as error:
         print(f"leafwing: {error.for_command_line()}", file=sys.stderr)

@@ -6,7 +6,7 @@ import errno
 import os
 from typing import Any, TextIO
 
-from leafwing.errors import StorageError
+from leafwing.errors import StorageError, visible
 
 GONE = (errno.EPIPE, errno.EIO, errno.ENXIO, errno.EINVAL)
 """What a closed pipe and a lost terminal answer; on Windows the last one."""
@@ -17,20 +17,24 @@ class Steady:
 
     So a long training goes on without output instead of ending with an error in the middle of a round.
 
+    Args:
+        stream: the stream.
+        escapes: whether control characters are escaped, because the text may come from files.
+
     Raises:
         StorageError: on writing to a file, if the disk is full.
     """
 
-    def __init__(self, stream: TextIO) -> None:
-        self.stream = stream
+    def __init__(self, stream: TextIO, *, escapes: bool = False) -> None:
+        self.stream, self.escapes = stream, escapes
 
     def write(self, text: str) -> int:
         """Writes text; returns its length."""
         try:
-            return self.stream.write(text)
+            self.stream.write(visible(text) if self.escapes else text)
         except OSError as error:
             self._discard(error)
-            return len(text)
+        return len(text)
 
     def flush(self) -> None:
         """Flushes what was written."""

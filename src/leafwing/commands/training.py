@@ -370,7 +370,7 @@ def refuse_lost_state(run: Run, state: dict[str, Any] | None) -> None:
         )
     newer = [images for images in weights if state is None or images > state["images"]]
     exists = (run.folder / "resume.pt").exists()  # written when training starts
-    rollbacks = state["beside"].get("health", {}).get("rolled_back", []) if state else []
+    rollbacks = state.get("beside", {}).get("health", {}).get("rolled_back", []) if state else []
     if state and rollbacks and rollbacks[-1]["to"] == state["images"]:
         return  # killed during a rollback, which was about to remove the newer weights
     if not newer or (exists and len(newer) == 1):

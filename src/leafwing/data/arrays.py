@@ -5,6 +5,8 @@ Values are converted a row at a time when they are read, so that a large array n
 
 from __future__ import annotations
 
+import math
+import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -13,6 +15,8 @@ import numpy as np
 
 from leafwing.data.sources import Column, Entry, Source
 from leafwing.errors import LeafwingError
+from leafwing.files import require_file
+from leafwing.machine import available_memory
 
 SUFFIXES = (".npy", ".npz")
 IMAGES = ("samples", "images", "x", "X", "data", "x_train", "arr_0", "image")
@@ -50,11 +54,7 @@ def open_array(path: Path) -> Source:
     Raises:
         LeafwingError: it cannot be read, or contains no images.
     """
-    try:
-        content: Any = np.load(path, mmap_mode="r" if path.suffix.lower() == ".npy" else None, allow_pickle=False)
-        named: dict[str, Any] = {"": content} if isinstance(content, np.ndarray) else dict(content)
-    except Exception as error:  # damaged files make numpy raise nearly any type
-        raise LeafwingError(f"{path}: not a readable NumPy file ({str(error) or type(error).__name__}).") from None
+    named = load_arrays(path)
     candidates = [name for name in (*IMAGES, *named) if name in named and named[name].ndim in (3, 4)]
     if not candidates:
         shapes = ", ".join(f"{name} {array.shape} {array.dtype}".strip() for name, array in named.items())
@@ -70,6 +70,49 @@ def open_array(path: Path) -> Source:
     if unused := [key for key in further if key not in source.columns]:
         source.notes.append(f"Not used in {path.name}: {', '.join(unused)}.")
     return source
+
+
+def load_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a NumPy file by name: that of an .npy, which is mapped, as "", or all of an .npz.
+
+    Raises:
+        LeafwingError: not a NumPy file, a damaged one, or one whose arrays do not fit into memory; none is read then.
+    """
+    require_file(path)
+    try:
+        if zipfile.is_zipfile(path):
+            _check_members(path)
+            with np.load(path, allow_pickle=False) as content:
+                return dict(content)
+        return {"": np.load(path, mmap_mode="r", allow_pickle=False)}
+    except LeafwingError:
+        raise
+    except Exception as error:  # damaged files make numpy raise nearly any type
+        raise LeafwingError(f"{path}: not a readable NumPy file ({str(error)[:120] or type(error).__name__}).") from None
+
+
+def _check_members(path: Path) -> None:
+    """Compares the headers of the arrays in an .npz with the sizes of these members, and their sum with the free memory."""
+    needed = 0
+    with zipfile.ZipFile(path) as archive:
+        for info in archive.infolist():
+            with archive.open(info) as member:
+                version = np.lib.format.read_magic(member)
+                read_header = (
+                    np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+                )
+                shape, _, dtype = read_header(member)
+                size = math.prod(shape) * dtype.itemsize
+                if size != info.file_size - member.tell():
+                    raise ValueError(
+                        f"{info.filename} declares {shape} {dtype}, and has {info.file_size - member.tell()} bytes"
+                    )
+            needed += size
+    if (free := available_memory()) is not None and needed > free / 2:
+        raise LeafwingError(
+            f"{path}: its arrays need {needed >> 20:,} MiB of memory, of which {free >> 20:,} MiB are free; save the images alone as "
+            ".npy, which is read a part at a time"
+        )
 
 
 def source_of(kind: str, path: Path, array: Rows, prefix: str) -> Source:

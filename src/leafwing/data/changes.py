@@ -11,7 +11,7 @@ from leafwing.data import pictures, reading
 from leafwing.data.loading import SurveyedSource, fingerprint_of, listing_signature, resolved_options
 from leafwing.data.locating import Origin, is_source, list_places, locate
 from leafwing.data.memory import InMemory
-from leafwing.data.pack import Store, cache_folder
+from leafwing.data.pack import Remembered, Store, cache_folder
 from leafwing.data.reading import DecodeProgress, EntryInfo
 from leafwing.data.sources import Source
 from leafwing.errors import LeafwingError
@@ -96,12 +96,14 @@ def compare(
     try:
         listings = list_places(place)
         signature = listing_signature(listings, chosen, input)
-        if (listing := store.recall(signature)) and listing["fingerprint"] == fingerprint:
+        if (listing := store.recall(signature)) and listing.fingerprint == fingerprint:
             return None
         with pictures.strict(), SurveyedSource.open(listings, chosen, progress, input) as surveyed:
             if fingerprint_of(surveyed) == fingerprint:
                 rejected = surveyed.source.rejects + reading.rejects(surveyed.infos)
-                store.remember(signature, fingerprint, rejected, surveyed.source.notes, surveyed.classes)
+                store.remember(
+                    signature, Remembered(fingerprint, rejected, list(surveyed.source.notes), [*surveyed.classes])
+                )
                 return None
             return _difference(store, fingerprint, surveyed.infos, surveyed.source)
     except LeafwingError as error:
@@ -113,14 +115,14 @@ def _difference(store: Store, fingerprint: str, infos: list[EntryInfo], source: 
     if pack is None or index is None:
         return Changes()
     whole = (lambda name: name.rpartition("#")[0]) if pack.tiles is not None else str
-    before = {whole(name): sha256 for name, sha256 in zip(index["name"], index["sha256"], strict=True)}
-    labels = {whole(name): label for name, label in zip(index["name"], index["label"], strict=True)}
+    before = {whole(name): sha256 for name, sha256 in zip(index.name, index.sha256, strict=True)}
+    labels = {whole(name): label for name, label in zip(index.name, index.label, strict=True)}
     readable = [info for info in infos if info.header is not None]
     now = {info.entry.name: info.sha256 for info in readable}
-    if inputs := index.get("input"):
-        before |= dict(inputs)
+    if index.input:
+        before |= dict(index.input)
         now |= {info.input.entry.name: info.input.sha256 for info in readable if info.input}
-    rejected = {reject.name for reject in pack.rejects}
+    rejected = {reject.name for reject in pack.about.rejects}
     return Changes(
         tuple(sorted(now.keys() - before.keys() - rejected)),
         tuple(sorted(before.keys() - now.keys())),

@@ -26,7 +26,7 @@ from leafwing.data.locating import Origin, Place, describe, find, is_source, lis
 from leafwing.data.memory import PREFIX, InMemory, check_options, require_same
 from leafwing.data.opening import Listing
 from leafwing.data.options import Options, Size, Target, check, check_input
-from leafwing.data.pack import READING, VERSION, Pack, Store, cache_folder
+from leafwing.data.pack import READING, VERSION, Pack, Remembered, Store, cache_folder
 from leafwing.data.pairs import Input
 from leafwing.data.pictures import Header
 from leafwing.data.reading import DecodeProgress, EntryInfo
@@ -188,28 +188,36 @@ def _load_files(
     listings = list_places(place)
     signature = "" if isinstance(place, InMemory) else listing_signature(listings, options, input)
     listing = store.recall(signature) if signature else None
-    if listing and (pack := store.open(listing["fingerprint"])):
-        rejects, notes = [RejectedFile(**reject) for reject in listing["rejects"]], listing["notes"]
-        fingerprint, classes = listing["fingerprint"], listing.get("classes", [])
-    else:
+    pack = store.open(listing.fingerprint) if listing else None
+    if listing is None or pack is None:
         with pictures.strict(), SurveyedSource.open(listings, options, progress, input, accept) as surveyed:
             source, infos, target = surveyed.source, surveyed.infos, surveyed.target
             fingerprint = fingerprint_of(surveyed)
-            pack = store.open(fingerprint) or store.pack(fingerprint, source, infos, target, progress, surveyed.input)
-            rejects, notes = source.rejects + reading.rejects(infos), source.notes
-            classes = surveyed.classes
+            pack = store.open(fingerprint)
+            is_damaged = pack is None and store.exists(fingerprint)
+            pack = pack or store.pack(fingerprint, source, infos, target, progress, surveyed.input)
+            rejects = source.rejects + reading.rejects(infos)
+            listing = Remembered(fingerprint, rejects, list(source.notes), [*surveyed.classes])
         if signature:
-            store.remember(signature, fingerprint, rejects, notes, classes)
+            store.remember(signature, listing)
         if progress:
             progress(len(infos), len(infos))
-    data = _dataset(pack, place, mirror, rejects, notes, options.background, input, options.bits, options.labels)
+    else:
+        is_damaged = False
+    data = _dataset(
+        pack, place, mirror, listing.rejects, listing.notes, options.background, input, options.bits, options.labels
+    )
+    if is_damaged:
+        data.notes.append(
+            f"The decoded images in the cache ({store.folder}) were damaged, and were made anew from the source."
+        )
     if signature:
         # Runs know the options that were chosen from the data, not those that were given.
         resolved = listing_signature(listings, resolved_options(data.options), input)
         if resolved != signature and store.recall(resolved) is None:
-            store.remember(resolved, fingerprint, rejects, notes, classes)
+            store.remember(resolved, listing)
     if options.labels != "none":
-        data.notes.extend(labelling.describe_unused(listings, classes, data.spec.labels))
+        data.notes.extend(labelling.describe_unused(listings, listing.classes, data.spec.labels))
     return data
 
 
@@ -289,7 +297,7 @@ def load_pack(fingerprint: str, *, mirror: bool = False, cache: str | Path | Non
     pack = Store(cache_folder(cache)).open(fingerprint)
     if pack is None:
         return None
-    return _dataset(pack, pack.about["source"], mirror, [], [], pack.about["options"]["background"])
+    return _dataset(pack, pack.about.source, mirror, [], [], pack.about.options["background"])
 
 
 def join_sources(data: Dataset, other: Dataset) -> Dataset:
@@ -547,12 +555,13 @@ def _dataset(
     chosen_labels: str | None = None,
 ) -> Dataset:
     """A data set over a pack; `rejects` are those found before decoding."""
-    _, height, width, channels = pack.about["shape"]
-    names, attributes = tuple(pack.about["classes"]), tuple(pack.about.get("attributes", ()))
-    depth = Image(height, width, channels, pack.about["options"].get("bits", 8))
+    about = pack.about
+    _, height, width, channels = about.shape
+    names, attributes = tuple(about.classes), tuple(about.attributes)
+    depth = Image(height, width, channels, about.options.get("bits", 8))
     spec = DataSpec.images(height, width, channels, labels=names, attributes=attributes, **{"image": depth, **pack.fields})
     columns = {"image": pack.pictures, "label": pack.labels, "attributes": pack.attributes, **pack.columns}
-    options = pack.about["options"] | {"background": background, "mirror": mirror} | ({"input": input} if input else {})
+    options = about.options | {"background": background, "mirror": mirror} | ({"input": input} if input else {})
     options |= {"bits": bits} if bits is not None else {}
     options |= {"labels": chosen_labels} if chosen_labels is not None else {}
     data = Dataset(
@@ -561,8 +570,8 @@ def _dataset(
         pack.fingerprint,
         describe(place),
         options,
-        sorted(rejects + pack.rejects, key=lambda reject: reject.name),
-        [*notes, *pack.about.get("notes", [])],
+        sorted(rejects + about.rejects, key=lambda reject: reject.name),
+        [*notes, *about.notes],
         pictures_of=pack.tiles,
         sources={name: os.path.abspath(path) for name, path in place.items()} if isinstance(place, dict) else {},
     )

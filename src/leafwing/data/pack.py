@@ -9,7 +9,8 @@ A pack is a folder `<cache>/packs/<fingerprint>/` that is created atomically:
 - one file for each further field, such as `caption.npy`, in the format that `leafwing.fields` describes
 - `index.json`: per image its name (of a tile `photo.jpg#3`), the sha256 of its file, its label, its original size [height, width] and
   the part used [left, top, right, bottom], in columns; of pairs of files also name and sha256 of the input
-- `pack.json`: what is needed to open it, written last
+- `pack.json`: what is needed to open it
+- `checksums.json`: the checksums of all of these, written last; a pack that was damaged since is made anew
 
 `<cache>/listings/` remembers the pack of each source, so that an unchanged source is not read again. `<cache>/arrays/` has computed
 fields of built-in data sets. `reading` reads the images; `dataset` makes batches.
@@ -20,12 +21,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from filelock import FileLock, Timeout
 
@@ -38,11 +41,51 @@ from leafwing.data.reading import Decoded, DecodeProgress, EntryInfo
 from leafwing.data.sources import RejectedFile, Source
 from leafwing.errors import LeafwingError, StorageError
 from leafwing.fields import Field, from_dict
+from leafwing.files import are_intact, convert, read_checked, read_json, record_files, write_checked
 
 VERSION = 1
 """Part of every fingerprint: increase it when the same source yields other pixels."""
 READING = 5
 """Part of every listing: increase it when the same files are read differently. They are then read again, once."""
+
+
+class About(msgspec.Struct, frozen=True):
+    """The content of `pack.json`. Old packs have no attributes and no fields."""
+
+    version: int
+    fingerprint: str
+    source: str
+    options: dict[str, Any]
+    shape: tuple[int, int, int, int]
+    classes: list[str]
+    rejects: list[RejectedFile]
+    bytes: dict[str, int]
+    attributes: list[str] = []
+    fields: dict[str, dict[str, Any]] = {}
+    notes: list[str] = []
+
+
+class Index(msgspec.Struct, frozen=True):
+    """The content of `index.json`, in columns; see above."""
+
+    name: list[str]
+    sha256: list[str]
+    label: list[str | None]
+    size: list[tuple[int, int]]
+    box: list[tuple[int, int, int, int]]
+    input: list[tuple[str, str]] = []
+
+
+class Remembered(msgspec.Struct, frozen=True):
+    """The pack of a source, with the rejects, notes and classes from before decoding."""
+
+    fingerprint: str
+    rejects: list[RejectedFile]
+    notes: list[str]
+    classes: list[str]
+
+
+CHECKSUMS = "checksums.json"
 
 
 @dataclass(frozen=True)
@@ -58,13 +101,7 @@ class Pack:
     tiles: np.ndarray | None
     fields: dict[str, Field]
     columns: dict[str, np.ndarray]
-    about: dict[str, Any]
-    """The content of `pack.json`: source, options, classes, attributes and fields (missing in old packs), rejects, bytes."""
-
-    @property
-    def rejects(self) -> list[RejectedFile]:
-        """The images rejected while decoding."""
-        return [RejectedFile(**reject) for reject in self.about["rejects"]]
+    about: About
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,37 +135,48 @@ class Store:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
+    def exists(self, fingerprint: str) -> bool:
+        """Whether there is a pack with this fingerprint, which may be damaged."""
+        return (self.folder / "packs" / fingerprint / "pack.json").exists()
+
     def open(self, fingerprint: str) -> Pack | None:
-        """The pack with this fingerprint; None if there is none or it is incomplete or truncated."""
+        """The pack with this fingerprint; None if there is none, or it is incomplete or damaged.
+
+        Its checksums are verified when this process opens it for the first time.
+        """
         folder = self.folder / "packs" / fingerprint
         try:
-            about = json.loads((folder / "pack.json").read_text())
-            for name, size in about["bytes"].items():
-                if (folder / name).stat().st_size != size:
-                    return None
-            images = np.load(folder / "pictures.npy", mmap_mode="r")
-            classes = np.load(folder / "labels.npy") if about["classes"] else None
-            attributes = np.load(folder / "attributes.npy") if about.get("attributes") else None
-            tiles = np.load(folder / "tiles.npy") if about["options"]["fit"] == "tiles" else None
-            dtype = pixel_type(about["options"].get("bits", 8))
-            fields = {name: from_dict(plain) for name, plain in about.get("fields", {}).items()}
-            columns = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in fields}
-            if list(images.shape) != about["shape"] or images.dtype != dtype:
+            files = {file.name: file.stat() for file in os.scandir(folder)}
+            if not _is_intact(folder, tuple((name, file.st_size, file.st_mtime_ns) for name, file in files.items())):
                 return None
-            if any(len(column) != len(images) for column in columns.values()):
+            about = convert(folder, read_json(folder / "pack.json"), About)
+            if any(files[name].st_size != size for name, size in about.bytes.items()):
                 return None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError):
+            fields = {name: from_dict(plain) for name, plain in about.fields.items()}
+            present = {"pictures": True, "labels": bool(about.classes), "attributes": bool(about.attributes)}
+            present |= {"tiles": about.options["fit"] == "tiles", **dict.fromkeys(fields, True)}
+            columns = {
+                name: np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r"))
+                for name, is_there in present.items()
+                if is_there
+            }
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, LeafwingError):
             return None
-        columns = {name: np.asarray(column) for name, column in columns.items()}
-        return Pack(fingerprint, np.asarray(images), classes, attributes, tiles, fields, columns, about)
+        if not _fit(about, columns):
+            return None
+        labels, attributes, tiles = (columns.get(name) for name in ("labels", "attributes", "tiles"))
+        further = {name: columns[name] for name in fields}
+        return Pack(fingerprint, columns["pictures"], labels, attributes, tiles, fields, further, about)
 
-    def index(self, fingerprint: str) -> dict[str, Any] | None:
+    def index(self, fingerprint: str) -> Index | None:
         """The index of a pack; None if it is missing or damaged."""
+        path = self.folder / "packs" / fingerprint / "index.json"
         try:
-            index = json.loads((self.folder / "packs" / fingerprint / "index.json").read_text())
-            return index if {"name", "sha256", "label"} <= index.keys() else None
-        except (OSError, ValueError, AttributeError):
+            index = convert(path, read_json(path), Index)
+        except LeafwingError:
             return None
+        columns = (index.name, index.sha256, index.label, index.size, index.box)
+        return index if len({len(column) for column in columns}) == 1 else None
 
     def pack(
         self,
@@ -163,6 +211,7 @@ class Store:
             partial.mkdir(parents=True)
             try:
                 _write(partial, fingerprint, source, infos, target, progress, input)
+                record_files(partial, sorted(file.name for file in partial.iterdir()), partial / CHECKSUMS)
                 shutil.rmtree(packs / fingerprint, ignore_errors=True)  # a damaged one
                 partial.rename(packs / fingerprint)
             finally:
@@ -172,33 +221,16 @@ class Store:
                 raise OSError("the new pack cannot be read back")
             return pack
 
-    def recall(self, signature: str) -> dict[str, Any] | None:
-        """What `remember` stored: fingerprint, rejects, notes, classes (missing in old listings)."""
-        try:
-            listing = json.loads((self.folder / "listings" / f"{signature}.json").read_text())
-            return listing if {"fingerprint", "rejects", "notes"} <= listing.keys() else None
-        except (OSError, ValueError, AttributeError):
-            return None
+    def recall(self, signature: str) -> Remembered | None:
+        """What `remember` stored; None if there is nothing, or it is damaged."""
+        return read_checked(self.folder / "listings" / f"{signature}.json", Remembered)
 
-    def remember(
-        self, signature: str, fingerprint: str, rejects: list[RejectedFile], notes: list[str], classes: Sequence[str]
-    ) -> None:
-        """Stores which pack belongs to a source, with the rejects, notes and classes from before decoding."""
-        content = {
-            "fingerprint": fingerprint,
-            "rejects": [asdict(reject) for reject in rejects],
-            "notes": notes,
-            "classes": [*classes],
-        }
-        folder = self.folder / "listings"
-        scratch = folder / f"{signature}.{os.getpid()}"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            scratch.write_text(json.dumps(content))
-            os.replace(scratch, folder / f"{signature}.json")
-        except OSError:
-            # Not an error: a read-only cache is still useful, and the next start is only slower.
-            scratch.unlink(missing_ok=True)
+    def remember(self, signature: str, listing: Remembered) -> None:
+        """Stores which pack belongs to a source."""
+        # Not an error: a read-only cache is still useful, and the next start is only slower.
+        with suppress(OSError, StorageError):
+            (self.folder / "listings").mkdir(parents=True, exist_ok=True)
+            write_checked(self.folder / "listings" / f"{signature}.json", msgspec.to_builtins(listing))
 
     def array(self, key: str, shape: tuple[int, ...], parts: Iterable[np.ndarray]) -> np.ndarray:
         """An array that takes long to compute: a read-only memory map, computed and written if it is not in the cache.
@@ -396,22 +428,52 @@ def _write(
     if inputs := [item.info.input for item in accepted if item.info.input]:
         index["input"] = [[info.entry.name, info.sha256] for info in inputs]
     (folder / "index.json").write_text(json.dumps(index))
-    about = {
-        "version": VERSION,
-        "fingerprint": fingerprint,
-        "source": " + ".join(
+    about = About(
+        version=VERSION,
+        fingerprint=fingerprint,
+        source=" + ".join(
             str(part.path) if part.kind == "memory" else os.path.abspath(part.path) for part in source.parts or [source]
         ),
-        "options": target.as_dict() | (input.options() if input else {}),
-        "shape": [len(accepted), *target.shape],
-        "classes": list(classes),
-        "attributes": list(source.attributes),
-        "fields": {name: field.as_dict() for name, field in (fields | source.fields).items()},
-        "rejects": [asdict(reject) for reject in reading.rejects(failed)],
-        "notes": tones.notes(),
-        "bytes": {file.name: file.stat().st_size for file in folder.iterdir()},
+        options=target.as_dict() | (input.options() if input else {}),
+        shape=(len(accepted), *target.shape),
+        classes=list(classes),
+        attributes=list(source.attributes),
+        fields={name: field.as_dict() for name, field in (fields | source.fields).items()},
+        rejects=reading.rejects(failed),
+        notes=tones.notes(),
+        bytes={file.name: file.stat().st_size for file in folder.iterdir()},
+    )
+    (folder / "pack.json").write_text(json.dumps(msgspec.to_builtins(about)))
+
+
+@lru_cache(maxsize=64)
+def _is_intact(folder: Path, state: tuple[tuple[str, int, int], ...]) -> bool:
+    """Whether the files of a pack are as they were written; they are read, unless their sizes and times are those of the last call."""
+    record = folder / CHECKSUMS
+    names = sorted(name for name, _, _ in state)
+    if CHECKSUMS not in names and "pack.json" in names:  # a pack of an earlier version
+        with suppress(OSError, StorageError):
+            record_files(folder, names, record)
+        return True
+    return are_intact(folder, record)
+
+
+def _fit(about: About, columns: dict[str, np.ndarray]) -> bool:
+    """Whether the arrays of a pack have the shapes, types and values that `pack.json` says."""
+    n = about.shape[0]
+    expected = {
+        "pictures": (about.shape, pixel_type(about.options.get("bits", 8)), None),
+        "labels": ((n,), np.int64, len(about.classes)),
+        "attributes": ((n, len(about.attributes)), np.uint8, 2),
+        "tiles": ((n,), np.int64, None),
     }
-    (folder / "pack.json").write_text(json.dumps(about))
+    for name, column in columns.items():
+        shape, dtype, end = expected.get(name, ((n, *column.shape[1:]), column.dtype, None))
+        if (column.shape, column.dtype) != (shape, dtype):
+            return False
+        if end is not None and not 0 <= column.min() <= column.max() < end:
+            return False
+    return True
 
 
 def pixel_shape(field: Field) -> tuple[int, ...]:

@@ -29,7 +29,7 @@ from leafwing.laboratory.fitting import (
 )
 from leafwing.laboratory.latents import NO_CONDITIONS, Conditions, generate, parse_numbers
 from leafwing.laboratory.needs import IMAGES, LATENTS, needs
-from leafwing.laboratory.options import require_counts, require_weights
+from leafwing.laboratory.options import read_picture, require_counts, require_weights
 from leafwing.laboratory.sheet import sheet
 from leafwing.model import Model
 from leafwing.pixels import to_floats
@@ -190,19 +190,7 @@ def _mask(mask: Mask | Path, model: Model, seed: int) -> Tensor:
 
 
 def _read_mask(file: Path, height: int, width: int) -> Tensor:
-    from PIL import Image
-
-    try:
-        with Image.open(file) as image:
-            mask = np.asarray(image.convert("L"))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InvalidOption("mask", file, f"cannot read the image ({error})") from None
-    if mask.shape != (height, width):
-        raise InvalidOption(
-            "mask",
-            file,
-            f"{mask.shape[1]}x{mask.shape[0]} pixels, but images of this run have {width}x{height} (width x height)",
-        )
+    mask = np.asarray(read_picture("mask", file, width, height, "L"))
     return torch.from_numpy(mask >= 128).float()
 
 

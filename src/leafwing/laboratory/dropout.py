@@ -7,18 +7,18 @@ are generated again. In the paper: 150 samples, 52 boxes drawn by hand, 200 maps
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from math import isnan, nan
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
+from leafwing import files
 from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.laboratory.finding import Finding
 from leafwing.laboratory.latents import NO_CONDITIONS, Conditions, fix_conditions, load_latents
@@ -28,6 +28,7 @@ from leafwing.laboratory.reading import Reader
 from leafwing.laboratory.sheet import Line, chart, require_charts, sheet
 from leafwing.model import Model
 from leafwing.progress import ProgressCallback, no_progress
+from leafwing.quantities import whole
 
 N_RANDOM = 5
 """Number of random selections of maps for comparison, each with the same number of maps."""
@@ -293,13 +294,13 @@ def read_boxes(path: Path, model: Model) -> dict[int, list[np.ndarray]]:
     Raises:
         LeafwingError: the file cannot be read, or a box is invalid or outside the image.
     """
-    try:
-        boxes_by_sample = {}
-        for number, value in json.loads(path.read_text(encoding="utf-8")).items():
-            boxes = value if value and isinstance(value[0], list) else [value]
-            boxes_by_sample[int(number)] = [np.array(box, float).reshape(4) for box in boxes]
-    except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
-        raise InvalidOption("boxes", path, f'write {{"3": [left, top, width, height], ...}}: {error}') from None
+    expected = 'write {"3": [left, top, width, height], ...}'
+    plain = files.convert(path, files.read_json(path, expected), dict[str, list[Any]], advice=expected)
+    boxes_by_sample: dict[int, list[np.ndarray]] = {}
+    for key, value in plain.items():
+        rectangles = value if value and isinstance(value[0], list) else [value]
+        converted = files.convert(path, rectangles, list[tuple[float, float, float, float]], key, expected)
+        boxes_by_sample[whole(key, "boxes", 0)] = [np.array(box, float) for box in converted]
     for number, boxes in boxes_by_sample.items():
         for box in boxes:
             left, top, width, height = box

@@ -20,7 +20,7 @@ from leafwing.laboratory.finding import Finding
 from leafwing.laboratory.fitting import Box, fit
 from leafwing.laboratory.latents import NO_CONDITIONS, Conditions, generate, repeat
 from leafwing.laboratory.needs import IMAGES, LATENTS, needs
-from leafwing.laboratory.options import require_counts, require_weights
+from leafwing.laboratory.options import read_picture, require_counts, require_weights
 from leafwing.laboratory.sheet import sheet
 from leafwing.metrics.own import composite_on_white
 from leafwing.model import Model
@@ -140,17 +140,7 @@ def _read_strokes(paint: str, strokes: Path | None, model: Model) -> tuple[Tenso
     size = (spec.width, spec.height)
     canvas = Image.new("RGBA", size)
     if strokes is not None:
-        try:
-            with Image.open(strokes) as image:
-                drawing = image.convert("RGBA")
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise InvalidOption("strokes", strokes, f"cannot read the image ({error})") from None
-        if drawing.size != size:
-            raise InvalidOption(
-                "strokes",
-                strokes,
-                f"{drawing.width}x{drawing.height} pixels, but this run's images have {size[0]}x{size[1]}",
-            )
+        drawing = read_picture("strokes", strokes, *size, "RGBA")
         canvas.paste(drawing)
     for part in filter(None, (part.strip() for part in paint.split(";"))):
         colour, *numbers = part.rsplit(",", 4)

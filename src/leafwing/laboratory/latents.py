@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from leafwing.data.arrays import load_arrays
 from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.game import Batch
 from leafwing.latents import BLOCK
@@ -67,11 +68,12 @@ def select_latents(model: Model, samples: str, seed: int, file: Path | None = No
 def load_latents(model: Model, file: Path) -> Tensor:
     """The latents of a file, (n, size); see `select_latents`."""
     size = model.latents(1).shape[1]
-    try:
-        content = np.load(file, allow_pickle=False)
-        rows = content["latents"] if isinstance(content, np.lib.npyio.NpzFile) else content
-    except (OSError, ValueError, KeyError, EOFError) as error:
-        raise LeafwingError(f"{file} contains no latents (an .npz with `latents`, or a .npy): {error}") from None
+    arrays = load_arrays(file)
+    rows = arrays.get("latents", arrays.get(""))
+    if rows is None:
+        raise LeafwingError(
+            f"{file} contains no latents (an .npz with `latents`, or a .npy), but {', '.join(arrays) or 'nothing'}"
+        )
     if rows.ndim != 2 or rows.shape[1] != size or not np.issubdtype(rows.dtype, np.number) or not np.isfinite(rows).all():
         raise LeafwingError(f"{file}: latents must be finite numbers of shape (n, {size}), not {rows.shape}")
     return torch.from_numpy(rows.astype(np.float32)).to(model.device)

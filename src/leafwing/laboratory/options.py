@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 from math import inf
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from leafwing.errors import InvalidOption
+from leafwing.errors import InvalidOption, LeafwingError
+from leafwing.files import require_file
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
+"""Pillow's names of the formats of pictures that options name; some of its others start external programs."""
 
 
 def require_counts(least: int = 1, /, **counts: int) -> None:
@@ -19,3 +28,27 @@ def require_weights(**weights: float) -> None:
     for name, value in weights.items():
         if not 0 <= value < inf:
             raise InvalidOption(name, value, "must be a finite number of at least 0")
+
+
+def read_picture(option: str, file: Path, width: int, height: int, mode: str) -> Image.Image:
+    """The picture that an option names, in a mode of Pillow; only files of `FORMATS` are read, whatever their name.
+
+    Raises:
+        LeafwingError: no such file, not a picture, or one of another size than width x height.
+    """
+    from PIL import Image
+
+    try:
+        require_file(file)
+        with Image.open(file, formats=FORMATS) as image:
+            if image.size != (width, height):  # before memory is taken
+                raise InvalidOption(
+                    option,
+                    file,
+                    f"{image.width}x{image.height} pixels, but images of this run have {width}x{height} (width x height)",
+                )
+            return image.convert(mode)
+    except LeafwingError:
+        raise
+    except Exception as error:  # damaged files make Pillow's plugins raise nearly any type
+        raise InvalidOption(option, file, f"cannot read the image ({error})") from None

@@ -526,10 +526,10 @@ def stored_order(data: Dataset) -> Iterator[Tensor]:
 def read_features(path: Path) -> np.ndarray | None:
     """Features stored by `write_features`; None if missing or unreadable."""
     try:
-        features = np.load(path)
-    except (OSError, ValueError, EOFError):
+        features = np.load(path, mmap_mode="r")
+    except Exception:  # damaged files make numpy raise nearly any type
         return None
-    return features if features.ndim == 2 and features.dtype == np.float32 else None
+    return np.array(features) if features.ndim == 2 and features.dtype == np.float32 else None
 
 
 def write_features(path: Path, features: np.ndarray) -> None:

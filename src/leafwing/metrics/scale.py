@@ -102,8 +102,8 @@ def noise_images(spec: DataSpec, start: int, end: int) -> Tensor:
 def read(path: Path) -> Scale | None:
     """A stored scale; None if it is missing or damaged."""
     try:
-        return Scale(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        return files.convert(path, files.read_json(path), Scale)
+    except LeafwingError:
         return None
 
 

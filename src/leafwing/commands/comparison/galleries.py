@@ -289,7 +289,7 @@ def shrink(path: Path, alt: str, caption: str, width: int = MAX_WIDTH) -> Pictur
     """An image file, reduced to a maximum width in pixels."""
     from PIL import Image
 
-    with Image.open(path) as image:
+    with Image.open(path, formats=["PNG"]) as image:
         is_plot = image.mode == "L"  # of points: few colours, sharp edges
         small = image.convert("RGB")
     small.thumbnail((width, 10 * width), Image.Resampling.LANCZOS)

@@ -1,0 +1,357 @@
+"""Damaged files of every kind that is read, and unusual values of every option: an answer in one sentence, and nothing changes."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import resource
+import shutil
+import struct
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from hostile import mutate
+from leafwing import cli, data
+from leafwing.cli.streams import Steady
+from leafwing.commands.comparison import record
+from leafwing.commands.evaluate import stored_rows
+from leafwing.data import annotations
+from leafwing.errors import LeafwingError
+from leafwing.laboratory import complete, dropout
+from leafwing.laboratory.latents import load_latents
+from leafwing.model import Model
+from leafwing.runs import Run
+
+pytestmark = pytest.mark.slow
+MUTATIONS = 500
+MEMORY = 2 << 30
+"""Bytes that the process may need in addition while it reads damaged files."""
+TRAINING = "--recipe cgan --size 16 --width 4 --max-width 8 --latent 4 --batch 4 --images 32 --save-every 16 --threads 1"
+
+
+@dataclass(frozen=True)
+class World:
+    """Valid files of every kind below a folder."""
+
+    folder: Path
+    run: Path
+    source: Path
+    model: Model
+
+
+@pytest.fixture(autouse=True)
+def without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thousands of small files are written: whether they survive a power failure does not matter here."""
+    monkeypatch.setattr("os.fsync", lambda file: None)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    folder = tmp_path_factory.mktemp("world")
+    source = folder / "pictures"
+    source.mkdir()
+    for number in range(8):
+        Image.fromarray(pixels(number)).save(source / f"{number}.png")
+    (source / "labels.csv").write_text("file,label\n" + "".join(f"{i}.png,{'ab'[i % 2]}\n" for i in range(8)))
+    run = folder / "runs" / "trained"
+    assert answer(["train", str(source), *TRAINING.split(), "--out", str(run)])[0] == 0
+    assert answer(["evaluate", str(run), "--metrics", "swd", "--n", "8"])[0] == 0
+    return World(folder, run, source, Model.load(Run(run)))
+
+
+def pixels(seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (20, 20, 3), dtype=np.uint8)
+
+
+def answer(words: list[str]) -> tuple[int, str]:
+    """The exit code of a command line in this process, and what it printed."""
+    out = io.StringIO()
+    with contextlib.redirect_stdout(Steady(out, escapes=True)), contextlib.redirect_stderr(out):  # type: ignore[type-var]
+        try:
+            code = cli.run(words)
+        except SystemExit as error:
+            code = int(error.code or 0)
+    return code, out.getvalue()
+
+
+def state(folder: Path, besides: Path | None = None) -> dict[str, str]:
+    """The hash of every file below a folder but one."""
+    paths = (path for path in folder.rglob("*") if path.is_file() and path != besides and path.name != ".lock")
+    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+
+
+@contextlib.contextmanager
+def limited_memory() -> Iterator[None]:
+    """Lets larger allocations fail at once, and checks that the peak stays below the limit."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    virtual = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (virtual + 4 * MEMORY, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limits)
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10) - before < MEMORY
+
+
+def check_printed(text: str) -> None:
+    """Output is shown on a terminal: it has no control characters."""
+    strange = {char for char in text if not char.isprintable() and char not in "\n\r\t"}
+    assert not strange, (strange, text)
+
+
+def check_reading(read: Callable[[], Any], where: str, unchanged: Callable[[Any], bool] | None = None) -> None:
+    """Reads a damaged file: either the result is valid, or there is one sentence about it."""
+    try:
+        result = read()
+    except LeafwingError as error:
+        text = error.for_command_line()
+        check_printed(text)
+        assert len(text) < 5_000, where
+    else:
+        assert unchanged is None or unchanged(result), where
+
+
+def fuzz(path: Path, attempt: Callable[[str], None]) -> None:
+    """Calls `attempt` with the file in each of its damaged versions, in the same place; afterwards the file is restored."""
+    content = path.read_bytes()
+    failures: dict[str, str] = {}
+    try:
+        with limited_memory():
+            for seed in range(MUTATIONS):
+                path.write_bytes(mutate(content, path.name, seed))
+                try:
+                    attempt(f"{path.name} {seed}")
+                except (Exception, RecursionError) as error:
+                    place = next(
+                        (f"{e.filename}:{e.lineno}" for e in reversed(frames(error)) if "leafwing" in e.filename), ""
+                    )
+                    failures.setdefault(f"{type(error).__name__} {place} {str(error)[:150]!r}"[:400], f"seed {seed}")
+    finally:
+        path.write_bytes(content)
+    assert not failures, "\n".join(f"{seed}: {text}" for text, seed in failures.items())
+
+
+def frames(error: BaseException) -> list[Any]:
+    import traceback
+
+    return list(traceback.extract_tb(error.__traceback__))
+
+
+RUN_FILES = {
+    "run.json": (["runs", "--root", "ROOT"], ["sample", "RUN", "-n", "2", "--out", "OUT"]),
+    "log.jsonl": (["runs", "--root", "ROOT"], ["resume", "RUN"], ["sample", "RUN", "-n", "2", "--out", "OUT"]),
+    "weights-000000032.safetensors": (["sample", "RUN", "-n", "2", "--out", "OUT"],),
+    "resume.pt": (["resume", "RUN"],),
+    "recipe.py": (["runs", "--root", "ROOT"], ["sample", "RUN", "-n", "2", "--out", "OUT"]),
+}
+"""Files of a run, and command lines that read them without training."""
+
+
+@pytest.mark.parametrize("name", RUN_FILES)
+def test_damaged_files_of_a_run(world: World, tmp_path: Path, name: str) -> None:
+    run = tmp_path / "runs" / "trained"
+    shutil.copytree(world.run, run)
+    out = tmp_path / "out.png"
+    replaced = {"RUN": str(run), "ROOT": str(tmp_path / "runs"), "OUT": str(out)}
+
+    def attempt(where: str) -> None:
+        before = state(run)
+        for words in RUN_FILES[name]:
+            code, text = answer([replaced.get(word, word) for word in words])
+            assert code in (0, 2), (where, text)
+            assert "Traceback" not in text, where
+            check_printed(text.replace((run / "recipe.py").read_text(errors="replace"), "") if name == "recipe.py" else text)
+            out.unlink(missing_ok=True)
+        assert state(run) == before, where
+
+    fuzz(run / name, attempt)
+
+
+def test_damaged_metrics_of_a_run(world: World, tmp_path: Path) -> None:
+    run = tmp_path / "trained"
+    shutil.copytree(world.run, run)
+
+    def read() -> Any:
+        rows = stored_rows(Run(run))
+        return [(row["metric"], row["images"] + 0, row["value"]) for row in rows]
+
+    fuzz(run / "metrics.jsonl", lambda where: check_reading(read, where))
+
+
+def build_sources(folder: Path) -> dict[str, Path]:
+    """One source for each kind of file: its name and the file that is damaged."""
+    images = np.stack([pixels(number) for number in range(8)])
+    targets: dict[str, Path] = {}
+
+    def source(kind: str) -> Path:
+        inside = folder / kind
+        inside.mkdir(parents=True)
+        for number in range(4):
+            Image.fromarray(images[number]).save(inside / f"{number}.png")
+        return inside
+
+    for format in ("png", "jpg", "gif", "webp", "bmp", "tiff"):
+        Image.fromarray(images[7]).save(path := source(format) / f"x.{format}")
+        targets[format] = path
+    texts = {
+        "labels.csv": "file,label,smiling\n" + "".join(f"{i}.png,{'ab'[i % 2]},{i % 2}\n" for i in range(4)),
+        "captions.csv": "file,caption\n" + "".join(f"{i}.png,a {('red', 'blue')[i % 2]} star\n" for i in range(4)),
+        "captions.json": json.dumps({f"{i}.png": ["a red star", f"number {i}"] for i in range(4)}),
+        "dataset.json": json.dumps({"labels": [[f"{i}.png", i % 2] for i in range(4)]}),
+        "boxes.csv": "file,left,top,width,height\n" + "".join(f"{i}.png,2,3,{5 + i},6\n" for i in range(4)),
+        "keypoints.csv": "file,name,x,y\n" + "".join(f"{i}.png,{p},{3 + i},4\n" for i in range(4) for p in ("beak", "tail")),
+        "metadata.jsonl": "".join(json.dumps({"file_name": f"{i}.png", "text": f"a star {i}"}) + "\n" for i in range(4)),
+    }
+    for name, text in texts.items():
+        targets[name] = source(f"with {name}") / name
+        targets[name].write_text(text)
+    voc = "<annotation><size><width>20</width><height>20</height></size><object><name>star</name><bndbox><xmin>2</xmin>"
+    voc += "<ymin>3</ymin><xmax>9</xmax><ymax>9</ymax></bndbox></object></annotation>"
+    inside = source("voc")
+    for number in range(4):
+        (inside / f"{number}.xml").write_text(voc)
+    targets["voc.xml"] = inside / "0.xml"
+    single = folder / "single"
+    single.mkdir()
+    files = sorted(source("members").iterdir())
+    with zipfile.ZipFile(single / "a.zip", "w") as archive:
+        for file in files:
+            archive.write(file, file.name)
+    for ending, mode in (("tar", "w"), ("tar.gz", "w:gz")):
+        with tarfile.open(single / f"a.{ending}", mode) as tar:
+            for file in files:
+                tar.add(file, file.name)
+    np.save(single / "a.npy", images)
+    np.savez_compressed(single / "a.npz", images=images, labels=np.arange(8) % 2)
+    (single / "train-images-idx3-ubyte").write_bytes(struct.pack(">4I", 0x803, 8, 20, 20) + images[..., 0].tobytes())
+    (single / "train-labels-idx1-ubyte").write_bytes(struct.pack(">2I", 0x801, 8) + bytes(i % 2 for i in range(8)))
+    with contextlib.suppress(ImportError):
+        import h5py
+
+        with h5py.File(single / "a.h5", "w") as file:
+            file["images"], file["labels"] = images, np.arange(8) % 2
+    with contextlib.suppress(ImportError):
+        import pyarrow
+        from pyarrow import parquet
+
+        encoded = [file.read_bytes() for file in files]
+        table = pyarrow.table({"image": [{"bytes": part, "path": None} for part in encoded], "label": [0, 1, 0, 1]})
+        parquet.write_table(table, single / "a.parquet")
+    return targets | {path.name: path for path in single.iterdir()}
+
+
+SOURCES = [
+    "png", "jpg", "gif", "webp", "bmp", "tiff", "labels.csv", "captions.csv", "captions.json", "dataset.json", "boxes.csv",
+    "keypoints.csv", "metadata.jsonl", "voc.xml", "a.zip", "a.tar", "a.tar.gz", "a.npy", "a.npz", "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte", "a.h5", "a.parquet",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", SOURCES)
+def test_damaged_sources(tmp_path: Path, kind: str) -> None:
+    path = build_sources(tmp_path)[kind]
+    place = path.parent if path.parent.name != "single" else path
+    if kind == "train-labels-idx1-ubyte":
+        place = path.with_name("train-images-idx3-ubyte")
+
+    def read() -> Any:
+        dataset = data.load(place, size=16, cache=tmp_path / "cache")
+        return dataset.to_network(dataset.batch(0, 0, 4))
+
+    fuzz(path, lambda where: check_reading(read, where))
+    assert read().n == 4
+
+
+CACHE = ("pack.json", "index.json", "pictures.npy", "labels.npy", "attributes.npy", "listing.json")
+
+
+@pytest.mark.parametrize("name", CACHE)
+def test_damage_in_the_cache_never_reaches_a_training(tmp_path: Path, name: str) -> None:
+    source, cache = build_sources(tmp_path)["labels.csv"].parent, tmp_path / "cache"
+
+    def read() -> Any:
+        dataset = data.load(source, size=16, cache=cache)
+        return dataset.spec, dataset.batch(0, 0, 4), dataset.rejects
+
+    spec, batch, rejects = read()
+    (pack,) = (cache / "packs").iterdir()
+    path = pack / name if name != "listing.json" else next((cache / "listings").iterdir())
+
+    def same(result: Any) -> bool:
+        equal = result[1].keys() == batch.keys() and all(torch.equal(result[1][key], batch[key]) for key in batch)
+        return equal and result[0] == spec and result[2] == rejects
+
+    fuzz(path, lambda where: check_reading(read, where, same))
+
+
+def test_damaged_files_that_tools_and_comparisons_read(world: World, tmp_path: Path) -> None:
+    small = np.zeros((4, 4), np.float32)
+    np.save(tmp_path / "latents.npy", small)
+    np.savez(tmp_path / "latents.npz", latents=small)
+    Image.fromarray(np.uint8(np.eye(16) * 255)).save(tmp_path / "mask.png")
+    (tmp_path / "boxes.json").write_text('{"3": [1, 2, 3, 4], "5": [[1, 2, 3, 4], [2, 2, 4, 4]]}')
+    (tmp_path / "coco.json").write_text(json.dumps(COCO))
+    (tmp_path / "compare.json").write_text(json.dumps(COMPARISON))
+    readers: dict[str, Callable[[Path], Any]] = {
+        "latents.npy": lambda path: load_latents(world.model, path),
+        "latents.npz": lambda path: load_latents(world.model, path),
+        "mask.png": lambda path: complete._mask(path, world.model, 0),
+        "boxes.json": lambda path: dropout.read_boxes(path, world.model),
+        "coco.json": read_coco,
+        "compare.json": record.load,
+    }
+    for name, reader in readers.items():
+        path = tmp_path / name
+        fuzz(path, lambda where, path=path, reader=reader: check_reading(lambda: reader(path), where))
+        reader(path)
+
+
+COCO = {
+    "images": [{"id": 1, "file_name": "0.png", "width": 20, "height": 20}],
+    "annotations": [{"image_id": 1, "bbox": [1, 2, 3, 4], "category_id": 1}],
+    "categories": [{"id": 1, "name": "star"}],
+}
+RATING = {
+    "metric": "kid",
+    "images": 8,
+    "value": 0.5,
+    "low": 0.4,
+    "high": 0.6,
+    "better": "lower",
+    "protocol": {},
+    "fingerprint": "f",
+}
+COMPARISON = {
+    "command": "leafwing compare ring",
+    "asked": {
+        "source": "ring", "data": {"size": 16}, "fingerprint": "f", "held_out": 8, "images": 600, "minutes": None, "device": "cpu",
+    },
+    "recipes": {"gan": {"reference": "gan", "options": {"batch": 8, "lr_g": 1e-4}, "digest": ""}},
+    "seeds": [0, 1],
+    "images": {"gan": 600},
+    "threads": 1,
+    "runs": {"gan-seed0": {"processor": 1.5, "status": "finished", "said": "", "evaluation": {"n": 8}, "numbers": [RATING]}},
+    "features": "own",
+    "checkpoints": 8,
+    "costs": {"gan": {"training": 0.1, "evaluation": 0.1, "start": 2.0}},
+}  # fmt: skip
+
+
+def read_coco(path: Path) -> Any:
+    from leafwing.data.sources import list_files, open_folder
+
+    source = open_folder(path.parent, *list_files(path.parent))
+    source.entries = [type(source.entries[0])("0.png", None, 0)]
+    return annotations.read(source, "boxes", str(path))
