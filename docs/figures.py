@@ -281,8 +281,24 @@ def filled(_: str) -> str:
         "seconds": "{seconds:,.0f}",
     }
     return table(
-        [row for row in read("unpaired", keys=("case", "choice", "recipe", "seed")) if row["case"] == "sprites"], columns
+        [row for row in read("unpaired", keys=("case", "recipe", "images", "seed")) if row["case"] == "sprites"], columns
     )
+
+
+def sprite_pairs(_: str) -> str:
+    """bench/zoo.py: pix2pix on outlines in colour."""
+    rows = [row for row in read("zoo", keys=("case", "options", "seed")) if row["case"] == "pairs" and "caption" in row]
+    columns: dict[str, Column] = {
+        "loss": lambda row: "L1 alone" if row["options"].get("adversarial") == 0 else "L1 + adversarial",
+        "seed": "{seed}",
+        "shape": "{shape:.1%}",
+        "size": "{how_large:.1%}",
+        **{name: f"{{{name}:.1%}}" for name in ("colour", "place", "background")},
+        "all": "{caption:.1%}",
+        "L1": "{l1:.4f}",
+        "CPU": "{cpu_seconds:,.0f} s",
+    }
+    return table(rows, columns)
 
 
 def cost(_: str) -> str:
@@ -483,7 +499,7 @@ TABLES: dict[str, Callable[[str], str]] = {
     function.__name__: function
     for function in (
         family, remedies, divergences, laboratory, small_data, comparison, coverage, points, digits, demo, reading,
-        pairs, without_pairs, toy, filled, cost, super_resolution, refine, steerable, translation_step,
+        pairs, without_pairs, sprite_pairs, toy, filled, cost, super_resolution, refine, steerable, translation_step,
         roofline, step, levers, recipes, growth, overhead, sampling, scaling,
     )
 }  # fmt: skip
