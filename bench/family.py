@@ -14,8 +14,8 @@
 machine trained on real ones; the share in the worst class; and `style`, how consistent the meaning of latents is across classes.
 `codes`: InfoGAN's lower bound of the mutual information between the categorical code and the samples, in nats, on fresh latents;
 and the error of the code as a classifier of real images (each category is named after its most frequent class in one half and
-tested on the other), with and without the information term. `encoders`: accuracy of the nearest neighbour among 1,000 labelled
-images in the encoder's space, compared with pixels, and the share of reconstructions that are read as the same class. `energy`:
+tested on the other), with and without the information term. `encoders`, on training images: accuracy of the nearest neighbour among
+1,000 labelled ones in the encoder's space, compared with pixels, and the share of reconstructions that are read as the same class. `energy`:
 EBGAN's energies of real and fake images, and the variety of its samples, with and without pull-away. `labelled`: the test error of
 a classifier trained on --labels labelled images, with and without all other images unlabelled; each seed chooses other images.
 `vectors`: VAE/GAN's attribute vectors on sprites: the difference of the mean codes with and without an attribute is added to codes
