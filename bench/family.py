@@ -11,20 +11,20 @@
     python bench/family.py --show
 
 `labels`: the share of samples that show the requested class, read by the oracle of `sprites`, or for digits by a support vector
-machine trained on real ones; the share in the worst class; and `style`, how consistent the meaning of latents is across classes.
-`codes`: InfoGAN's lower bound of the mutual information between the categorical code and the samples, in nats, on fresh latents;
-and the error of the code as a classifier of real images (each category is named after its most frequent class in one half and
-tested on the other), with and without the information term. `encoders`: accuracy of the nearest neighbour among 1,000 labelled
-images in the encoder's space, compared with pixels, and the share of reconstructions that are read as the same class. `energy`:
-EBGAN's energies of real and fake images, and the variety of its samples, with and without pull-away. `labelled`: the test error of
-a classifier trained on --labels labelled images, with and without all other images unlabelled; each seed chooses other images.
-`vectors`: VAE/GAN's attribute vectors on sprites: the difference of the mean codes with and without an attribute is added to codes
-of images without it; rows hold the share of results in which the oracle is sure to see the attribute, compared with plain
-reconstructions, and the share of the other attributes that are unchanged; one row says what other real pictures would reach.
-`boosting`: modes covered by the first t components of AdaGAN, of bagging, and by the best single component. `samples`: for
-recipes that claim only good samples of digits, the share that a classifier of real ones is confident of, the divergence of the
-predicted classes from the uniform distribution, and KID. One row per run; `--show` prints the tables of all parts, and those of
-`bench/remedies.py` and `bench/divergences.py`.
+machine trained on real ones; the share in the worst class; and `style`, how consistent the meaning of latents is across
+classes. `codes`: InfoGAN's lower bound of the mutual information between the categorical code and the samples, in nats, on
+fresh latents; and the error of the code as a classifier of real images (each category is named after its most frequent class in
+one half and tested on the other), with and without the information term. `encoders`, on training images: accuracy of the
+nearest neighbour among 1,000 labelled ones in the encoder's space, compared with pixels, and the share of reconstructions that
+are read as the same class. `energy`: EBGAN's energies of real and fake images, and the variety of its samples, with and without
+pull-away. `labelled`: the test error of a classifier trained on --labels labelled images, with and without all other images
+unlabelled; each seed chooses other images. `vectors`: VAE/GAN's attribute vectors on sprites: the difference of the mean codes
+with and without an attribute is added to codes of images without it; rows hold the share of results in which the oracle is sure
+to see the attribute, compared with plain reconstructions, and the share of the other attributes that are unchanged; one row
+says what other real pictures would reach. `boosting`: modes covered by the first t components of AdaGAN, of bagging, and by the
+best single component. `samples`: for recipes that claim only good samples of digits, the share that a classifier of real ones
+is confident of, the divergence of the predicted classes from the uniform distribution, and KID. One row per run; `--show`
+prints the tables of all parts, and those of `bench/remedies.py` and `bench/divergences.py`.
 """
 
 from __future__ import annotations

@@ -161,6 +161,7 @@ class Training:
                 elapsed = time.perf_counter() - start_time
                 self.seconds += elapsed
                 means = mean_losses(losses, processes.all_reduce_mean)
+                self.engine.complete_averages()
                 self.engine.check_weights(self.clock.images)
                 speed = (self.clock.images - start_images) / elapsed
                 yield Tick(self.clock, self.seconds, speed, means, peak_memory(device), reason)

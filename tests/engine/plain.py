@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from leafwing.engine.turns import POWER_ITERATIONS
 from leafwing.game import EMA_SHARE, SGD, Adam, Batch, Clock, Game, Optimiser, RMSprop, Round, Turn, at
 
 Gradients = Sequence[Tensor | None]
@@ -105,20 +106,19 @@ def train(game: Game, batches: Callable[[int, int], Batch], images: int) -> list
         for player in game.players.values():
             if player.ema_net is not None:
                 average(player.ema_net, player.net, 0.5 ** ((shown - round_start) / min(player.ema, EMA_SHARE * shown)))
+    for player in game.players.values():
+        for module in player.ema_net.modules() if player.ema_net is not None else ():
+            if torch.nn.utils.parametrize.is_parametrized(module):
+                for _ in range(POWER_ITERATIONS):
+                    _ = module.train().weight  # an iteration of the power method of spectral normalisation
+                module.eval()
     return losses
 
 
 @torch.no_grad()
 def average(averaged: torch.nn.Module, net: torch.nn.Module, decay: float) -> None:
-    """The moving average of weights and of batch normalisation's statistics; singular vectors are those of the averaged weights."""
+    """The moving average of weights and of batch normalisation's statistics."""
     weights, current = dict(net.named_parameters()), net.state_dict()
     for name, value in averaged.state_dict().items():
-        if name in weights or name.endswith(("running_mean", "running_var")):
-            value.copy_(decay * value + (1 - decay) * current[name])
-        elif not name.endswith(("._u", "._v")):
-            value.copy_(current[name])
-    for module in averaged.modules():
-        if torch.nn.utils.parametrize.is_parametrized(module):
-            module.train()
-            _ = module.weight  # the power iteration of a pass in training
-            module.eval()
+        is_average = name in weights or name.endswith(("running_mean", "running_var"))
+        value.copy_(decay * value + (1 - decay) * current[name] if is_average else current[name])

@@ -15,8 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from leafwing.engine import Engine, choose
 from leafwing.engine.capture import CapturedClock, Rehearsal
 from leafwing.engine.share import SharedDraws
-from leafwing.engine.turns import average_into
-from leafwing.game import SGD, Abilities, Adam, Batch, Clock, DataSpec, Game, Player, Round, Term, Turn, at
+from leafwing.game import Abilities, Adam, Batch, Clock, DataSpec, Game, Player, Round, Term, Turn, at
 from leafwing.loop import Training
 from leafwing.networks.layers import spectral
 from tiny import PICTURES, POINTS, batches, build, cases, same, start, tensors
@@ -325,19 +324,29 @@ def test_an_average_has_the_singular_vectors_of_its_own_weights_and_averages_onl
     net = nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8))
     spectral(net[0])
     net.register_buffer("angle", torch.zeros(1))
-    player = Player(net, SGD(0.0), ema=40)
-    assert player.ema_net is not None
+    game = make_game()
+    game.players["G"] = player = Player(net, Adam(1e-2), ema=40)
+    engine = Engine(game, CPU)
     net.angle.fill_(2.0)
     net[1].running_mean.fill_(2.0)
+    rotated = torch.linalg.qr(torch.randn(8, 8))[0]
     with torch.no_grad():
-        net[0].parametrizations.weight.original.copy_(torch.diag(torch.arange(8.0)))  # its singular vectors are other ones
-    for _ in range(60):
-        average_into(player.ema_net, net.eval(), 0.1)
-    largest = torch.linalg.matrix_norm(player.ema_net[0].weight, 2).item()
-    assert largest == pytest.approx(1, abs=0.01)
-    assert player.ema_net.angle.item() == 2
-    assert 1 < player.ema_net[1].running_mean.mean().item() < 2
-    assert not any(module.training for module in player.ema_net.modules())
+        net[0].parametrizations.weight.original.copy_(rotated * torch.tensor([4.0, *[1.0] * 7]))
+        for _ in range(20):
+            net.train()[0](torch.zeros(1, 8))  # the network finds its singular vectors
+    average = player.ema_net
+    assert average is not None
+    for shown in range(40, 400, 4):
+        engine.update_ema(4, shown)
+    vectors = []
+    for _ in range(2):
+        engine.complete_averages()
+        vectors.append(average[0].parametrizations.weight[0]._u.clone())
+    assert torch.linalg.matrix_norm(average[0].weight, 2).item() == pytest.approx(1, abs=1e-4)
+    assert torch.equal(*vectors), "they do not depend on how often the averages are completed"
+    assert average.angle.item() == 2
+    assert 1 < average[1].running_mean.mean().item() < 2
+    assert not any(module.training for module in average.modules())
 
 
 def test_synchronisations_are_detected() -> None:

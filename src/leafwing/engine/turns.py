@@ -23,6 +23,8 @@ from leafwing.errors import Diverged
 from leafwing.game import EMA_SHARE, Batch, Clock, Game, Nets, Optimiser, Round, Turn
 from leafwing.pixels import set_layout
 
+POWER_ITERATIONS = 2
+"""Power iterations for the largest singular values of averaged weights, from those of the network, which are close."""
 WARM_UPS = 3  # executions of a unit before it is captured, so that everything allocated at first use exists
 
 
@@ -296,6 +298,13 @@ class Engine:
                 continue
             average_into(player.ema_net, player.net, 1 - 0.5 ** (images / min(player.ema, EMA_SHARE * shown)))
 
+    @torch.no_grad()
+    def complete_averages(self) -> None:
+        """Computes what is no average of its own in the moving averages, before they are used or saved."""
+        for player in self.game.players.values():
+            if player.ema_net is not None:
+                normalise_spectra(player.ema_net, player.net)
+
     def check_weights(self, images: int) -> None:
         """Checks that all weights and buffers are finite.
 
@@ -520,11 +529,8 @@ def differentiates_twice(turn: Turn) -> bool:
 
 
 def average_into(average: nn.Module, net: nn.Module, share: float) -> None:
-    """Moves an average towards a network: weights, and the running statistics of normalisation, by a share in [0, 1].
-
-    Other buffers are copied, except those of parametrisations: spectral normalisation's singular vectors are those of the weights
-    that it divides, so the average computes its own.
-    """
+    """Moves an average towards a network: weights, and the running statistics of normalisation, by a share in [0, 1]. Other buffers
+    are copied."""
     buffers = dict(net.named_buffers())
     averages: list[Tensor] = list(average.parameters())
     sources: list[Tensor] = list(net.parameters())
@@ -532,12 +538,22 @@ def average_into(average: nn.Module, net: nn.Module, share: float) -> None:
         if buffer.is_floating_point() and name.rpartition(".")[2].startswith("running_"):
             averages.append(buffer)
             sources.append(buffers[name])
-        elif "parametrizations." not in name:
+        else:
             buffer.copy_(buffers[name])
     torch._foreach_lerp_(averages, sources, share)
-    for module in average.modules():
+
+
+def normalise_spectra(average: nn.Module, net: nn.Module) -> None:
+    """Gives spectral normalisation in an average the singular vectors of the averaged weights, by power iteration.
+
+    It starts from those of the network, so that the result does not depend on how often it was called.
+    """
+    for module, source in zip(average.modules(), net.modules(), strict=True):
         if isinstance(module, ParametrizationList):
-            module.train()()  # one power iteration, as in a forward pass of training
+            for buffer, start in zip(module.buffers(), source.buffers(), strict=True):
+                buffer.copy_(start)
+            for _ in range(POWER_ITERATIONS):
+                module.train()()  # one iteration, as in a forward pass of training
             module.eval()
 
 
