@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from leafwing.data import Dataset
     from leafwing.data.lacking import Accept
     from leafwing.data.locating import Origin, Place
-    from leafwing.game import BatchSource
+    from leafwing.game import BatchSource, Game
     from leafwing.loop import Training
     from leafwing.recipes import Card, Value
 from leafwing.runs import Run
@@ -65,11 +65,19 @@ def generates_from_pictures(needs: Sequence[str], spec: DataSpec) -> bool:
 
 
 def held_out_batches(run: Run, dataset: Dataset, training: Training) -> BatchSource | None:
-    """Batches of the images held out of a run's training; None if there are none."""
+    """Batches of the images held out of a run's training, with the further streams of its game; None if there are none."""
     processes = training.engine.processes
     if not run.data.held_out:
         return None
-    return split_data(run.data, dataset)[1].batches(0, rank=processes.rank, world_size=processes.world_size)
+    held_out = add_streams(split_data(run.data, dataset)[1], training.game)
+    return held_out.batches(0, rank=processes.rank, world_size=processes.world_size)
+
+
+def add_streams(data: Dataset, game: Game) -> Dataset:
+    """The data with the streams of the same data that a game asks for."""
+    for name in game.streams:
+        data = data.with_stream(name, data)
+    return data
 
 
 def permissive_spec(height: int, width: int, input: str | None = None) -> DataSpec:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from leafwing import recipes
 from leafwing.commands.feeding import (
+    add_streams,
     data_check,
     generates_from_pictures,
     inherited_options,
@@ -421,8 +422,7 @@ def new_training(
     engine = Engine(game, setup, notify=notify, processes=processes, augmentation=augmentation)
     for batch in {game.batch, *(pace.batch for pace in paces)}:
         engine.processes.check_divisible(batch)
-    for name in game.streams:
-        data = data.with_stream(name, data)
+    data = add_streams(data, game)
     batches = data.batches(
         settings.schedule.seed,
         str(engine.device),
