@@ -1,4 +1,4 @@
-"""Every recipe, trained as its users do: by `train`, with pictures held out, health checks and progress sheets, and opened again."""
+"""Every recipe, used as its users do: trained with pictures held out, health checks and progress sheets, sampled and evaluated."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def accepts(name: str, source: dict[str, Any]) -> bool:
 
 
 @pytest.mark.parametrize("name", recipes.names())
-def test_trained_with_held_out_pictures_and_opened_again(name: str, tmp_path: Path) -> None:
+def test_trained_with_held_out_pictures_sampled_and_evaluated(name: str, tmp_path: Path) -> None:
     source = next(source for source in DATA if accepts(name, source))
     options = {option: value for option, value in SMALL.items() if option in {item.name for item in card(name).options}}
     if any(need.startswith("labelled_") for need in card(name).needs):
@@ -72,3 +72,5 @@ def test_trained_with_held_out_pictures_and_opened_again(name: str, tmp_path: Pa
         inputs = {field: rest[field] for field in output.conditions if model.spec.fields[field].has_pixels}
         assert isinstance(generated := model.sample(2, output=output.field, **inputs), Tensor)
         assert len(generated) == 2
+    rows = leafwing.evaluate(run, metrics="kid", output="image", features="pixels", n=HELD_OUT, progress=False)
+    assert [row["metric"] for row in rows] == ["kid"]

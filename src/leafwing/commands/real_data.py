@@ -148,7 +148,11 @@ def conditions_of(output: Output, real: Dataset, spec: DataSpec) -> str:
     from leafwing.conditions import pixel_conditions
     from leafwing.metrics.protocol import AS_REAL, DEFAULTS
 
-    same = [name for name, field in spec.fields.items() if name != output.field and real.spec.fields.get(name) == field]
+    same = [
+        name
+        for name, field in spec.fields.items()
+        if real.spec.fields.get(name) == field and (name != output.field or name in output.conditions)
+    ]
     if different := [name for name in pixel_conditions(output, spec) if name not in same]:
         name = different[0]
         raise LeafwingError(

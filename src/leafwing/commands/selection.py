@@ -33,7 +33,7 @@ def select_metrics(
     from leafwing.fields import Vector
     from leafwing.metrics.targets import keeping_metrics, require_images
 
-    require_images(output.field, kind)
+    require_images(output.field, kind, [other.field for other in outputs if other.field != output.field])
     source, points = run.data.source, isinstance(kind, Vector)
     if metrics is not None:
         names = check_metrics(metrics, points, source)

@@ -446,10 +446,16 @@ class RunEvidence(Samples):
         names = self.output.conditions if names is None else names
         if self.protocol.conditions != AS_REAL:
             return Batch({name: self._defaults[name][start:end] for name in names})
-        data = columns_of(self.real, names)
-        parts = [data.batch(self.seed, first, last - first) for first, last in self._positions(start, end)]
-        stored = Batch({name: torch.cat([part[name] for part in parts]) for name in names})
-        return data.to_network(stored)
+        pixels = pixel_conditions(self.output, self.model.spec)
+        # What changes an image gets the other conditions from another real sample: its own would ask for no change.
+        seeds = {name: self.seed + (self.output.field in pixels and name not in pixels) for name in names}
+        parts = [
+            columns_of(self.real, [name for name in names if seeds[name] == seed]).batch(seed, first, last - first)
+            for seed in sorted({*seeds.values()})
+            for first, last in self._positions(start, end)
+        ]
+        stored = Batch({name: torch.cat([part[name] for part in parts if name in part]) for name in names})
+        return columns_of(self.real, names).to_network(stored)
 
     @cached_property
     def _defaults(self) -> Batch:

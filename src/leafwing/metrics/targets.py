@@ -73,16 +73,19 @@ def source_images(kind: Field, values: Tensor) -> Tensor:
     )
 
 
-def require_images(name: str, kind: Field) -> None:
-    """Raises LeafwingError if samples of a field can be compared neither as images nor as points."""
+def require_images(name: str, kind: Field, others: Sequence[str] = ()) -> None:
+    """Raises LeafwingError if samples of a field can be compared neither as images nor as points; `others`: the other outputs."""
     if not isinstance(kind, Image | Clip | Vector):
-        raise LeafwingError(f"metrics compare images, clips and points, and the output {name} is {describe_kind(kind)}")
+        instead = f"; choose another: --output {' or '.join(others)}" if others else ""
+        raise LeafwingError(
+            f"metrics compare images, clips and points, and the output {name} is {describe_kind(kind)}{instead}"
+        )
 
 
 def is_paired(output: Output, spec: DataSpec) -> bool:
     """Whether samples are generated from images or the like that have real targets: both belong to the same real samples."""
     pixels = pixel_conditions(output, spec)
-    return bool(pixels) and not {*pixels, output.field} & {*spec.unpaired}
+    return bool(pixels) and output.field not in pixels and not {*pixels, output.field} & {*spec.unpaired}
 
 
 def enlargement(output: Output, spec: DataSpec) -> int:
