@@ -41,7 +41,7 @@ ARROWS: dict[str, set[str]] = {
     "progress": {"quantities", "errors", "notebook"},
     "parts": {"game", "networks", "own"},
     "networks": {"game", "fields", "errors", "own"},
-    "recipes": {"game", "fields", "parts", "networks", "files", "errors", "quantities", "settings"},
+    "recipes": {"game", "fields", "parts", "networks", "files", "errors", "machine", "quantities", "settings"},
     "data": {"game", "fields", "files", "errors", "machine", "pixels", "sprites", "own"},
     "sprites": {"fields", "errors", "own"},
     "engine": {"game", "errors", "machine", "pixels", "parts", "own"},

@@ -6,10 +6,12 @@ import contextlib
 import hashlib
 import io
 import json
+import random
 import resource
 import shutil
 import struct
 import tarfile
+import traceback
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,7 +23,7 @@ import pytest
 import torch
 from PIL import Image
 
-from hostile import mutate
+from hostile import NUMBERS, OPTION_VALUES, mutate
 from leafwing import cli, data
 from leafwing.cli.streams import Steady
 from leafwing.commands.comparison import record
@@ -134,24 +136,22 @@ def fuzz(path: Path, attempt: Callable[[str], None]) -> None:
                 try:
                     attempt(f"{path.name} {seed}")
                 except (Exception, RecursionError) as error:
-                    place = next(
-                        (f"{e.filename}:{e.lineno}" for e in reversed(frames(error)) if "leafwing" in e.filename), ""
-                    )
-                    failures.setdefault(f"{type(error).__name__} {place} {str(error)[:150]!r}"[:400], f"seed {seed}")
+                    failures.setdefault(describe(error), f"seed {seed}")
     finally:
         path.write_bytes(content)
     assert not failures, "\n".join(f"{seed}: {text}" for text, seed in failures.items())
 
 
-def frames(error: BaseException) -> list[Any]:
-    import traceback
-
-    return list(traceback.extract_tb(error.__traceback__))
+def describe(error: BaseException) -> str:
+    """The type of an error, the last line of leafwing that it passed, and the beginning of its message."""
+    frames = reversed(traceback.extract_tb(error.__traceback__))
+    place = next((f"{frame.filename}:{frame.lineno}" for frame in frames if "leafwing" in frame.filename), "")
+    return f"{type(error).__name__} {place} {str(error)[:200]!r}"
 
 
 RUN_FILES = {
     "run.json": (["runs", "--root", "ROOT"], ["sample", "RUN", "-n", "2", "--out", "OUT"]),
-    "log.jsonl": (["runs", "--root", "ROOT"], ["resume", "RUN"], ["sample", "RUN", "-n", "2", "--out", "OUT"]),
+    "log.jsonl": (["runs", "--root", "ROOT"], ["resume", "RUN"]),
     "weights-000000032.safetensors": (["sample", "RUN", "-n", "2", "--out", "OUT"],),
     "resume.pt": (["resume", "RUN"],),
     "recipe.py": (["runs", "--root", "ROOT"], ["sample", "RUN", "-n", "2", "--out", "OUT"]),
@@ -188,6 +188,68 @@ def test_damaged_metrics_of_a_run(world: World, tmp_path: Path) -> None:
         return [(row["metric"], row["images"] + 0, row["value"]) for row in rows]
 
     fuzz(run / "metrics.jsonl", lambda where: check_reading(read, where))
+
+
+COMMANDS = [
+    "train SOURCE --recipe cgan --size 16 --width 4 --max-width 8 --latent 4 --batch 4 --images 32 --threads 1",
+    "sample RUN -n 2 --out OUT",
+    "sample RUN --seeds 3",
+    "walk RUN --out OUT.gif",
+    "reel RUN --out OUT.gif",
+    "show SOURCE --out OUT",
+    "doctor SOURCE",
+    "evaluate RUN --metrics ms_ssim --n 4",
+    "explore RUN interpolate --out OUTS",
+    "explore RUN edit --paint red,2,2,9,9 --steps 1 --candidates 2 --out OUTS",
+    "prepare SOURCE --boxes LIST --out OUTS",
+    "resume RUN",
+    "score RUN SOURCE",
+    "runs",
+]
+"""Command lines of which one option at a time gets an unusual value."""
+
+
+def test_unusual_values_of_options(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*arguments: Any, **options: Any) -> Any:
+        raise LeafwingError("as far as this test goes")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("leafwing.runs.Run.create", stop)
+    monkeypatch.setattr("leafwing.runs.Run.update", stop)
+    monkeypatch.setattr("leafwing.commands.training.run_session", stop)
+    monkeypatch.setattr("leafwing.commands.launching.launch", stop)
+    monkeypatch.setattr("leafwing.films.write", stop)
+    listed = tmp_path / "boxes.csv"
+    listed.write_text("file,left,top,width,height\n" + "".join(f"{i}.png,2,3,9,9\n" for i in range(8)))
+    replaced = {"RUN": world.run, "SOURCE": world.source, "OUT": tmp_path / "out.png", "OUT.gif": tmp_path / "out.gif"}
+    replaced |= {"OUTS": tmp_path / "out", "LIST": listed}
+    before, rng = state(world.folder), random.Random(0)
+    options: dict[str, list[str]] = {}
+    for line in COMMANDS:
+        collection = cli.commands_for(line.split())[line.split()[0]].assemble_argument_collection()
+        names = [max(item.names, key=len) for item in collection if item.hint not in (bool, bool | None)]
+        options[line] = [name for name in names if name.startswith("--") and name != "--root"]
+    cases = [(line, name) for line, names in options.items() for name in names or ["--root"]]
+    failures: dict[str, str] = {}
+    with limited_memory():
+        for _ in range(MUTATIONS):
+            line, name = rng.choice(cases)
+            value = rng.choice(NUMBERS if rng.random() < 0.5 else OPTION_VALUES)
+            words = [str(replaced.get(word, word)) for word in line.split()]
+            if name in words:
+                del words[words.index(name) : words.index(name) + 2]
+            try:
+                code, text = answer([*words, f"{name}={value}"])
+                assert code in (0, 2), text
+                assert "Traceback" not in text
+                check_printed(text)
+            except (Exception, RecursionError) as error:
+                failures.setdefault(describe(error), f"{words[0]} {name}={value[:60]!r}")
+            for path in (tmp_path / "out", tmp_path / "out-sheet.png", tmp_path / "out.png", tmp_path / "out.gif"):
+                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+    shutil.rmtree(world.run / "outputs", ignore_errors=True)
+    assert not failures, "\n".join(f"{case}: {text}" for text, case in failures.items())
+    assert {path: value for path, value in state(world.folder).items() if path in before} == before
 
 
 def build_sources(folder: Path) -> dict[str, Path]:

@@ -31,20 +31,17 @@ def death_signal(code: int) -> str:
     return f"{signal.Signals(-code).name}{hint}"
 
 
-def visible(text: str) -> str:
+def visible(text: str, longest: int = 1_000) -> str:
     """Text for a terminal: control characters, also those that change its direction, are escaped as in JSON, except line breaks and
-    tabs; words of more than 1,000 characters, longer than any name, are cut."""
-    if len(text) > _LONG:
-        text = re.sub(rf"\S{{{_LONG},}}", lambda word: f"{word[0][:60]}[{len(word[0]) - 60:,} more characters]", text)
+    tabs; words of more characters than `longest`, which few names have, are cut."""
+    if len(text) > longest:
+        text = re.sub(rf"\S{{{longest},}}", lambda word: f"{word[0][:60]}[{len(word[0]) - 60:,} more characters]", text)
     if text.isprintable():
         return text
     return "".join(
         char if char.isprintable() or char in "\n\t" or unicodedata.category(char) == "Zs" else json.dumps(char)[1:-1]
         for char in text
     )
-
-
-_LONG = 1_000
 
 
 class LeafwingError(Exception):
@@ -73,7 +70,8 @@ class InvalidOption(LeafwingError):
 
     def __init__(self, name: str, value: object, reason: str, *, owner: str = "", flag: str = "") -> None:
         self.name, self.value, self.reason, self.owner, self.flag = name, value, reason, owner, flag or name
-        shown = value if isinstance(value, bool | int | float | str | tuple | list | None) else str(value)
+        self.shown = visible(str(value), 300)
+        shown = value if isinstance(value, bool | int | float | tuple | list | None) else self.shown
         super().__init__(f"{self._prefix()}{name}={shown!r}: {reason}")
 
     def _prefix(self) -> str:
@@ -81,7 +79,7 @@ class InvalidOption(LeafwingError):
 
     def for_command_line(self) -> str:
         dashes = "-" if self.flag == "n" else "--"
-        return visible(f"{self._prefix()}{dashes}{self.flag.replace('_', '-')} {self.value}: {self.reason}")
+        return visible(f"{self._prefix()}{dashes}{self.flag.replace('_', '-')} {self.shown}: {self.reason}")
 
 
 class Diverged(LeafwingError):

@@ -1,4 +1,4 @@
-"""Counts and durations as people write them: 200k, 1.5M, 10m."""
+"""Numbers, counts and durations as people write them: 0.5, 200k, 1.5M, 10m. Every number of an option is read here."""
 
 from __future__ import annotations
 
@@ -12,6 +12,11 @@ LARGEST = 10**15
 """The largest accepted number: beyond what any machine can do, and safe in every file format."""
 MAX_SEED = 2**32 - 1
 """The largest random seed."""
+LONGEST = 100 * 365 * 86400
+"""The longest accepted duration in seconds."""
+LARGEST_REAL, SMALLEST_REAL = 1e30, 1e-30
+"""Bounds of the amounts of numbers that are not whole, which 32 bits hold; 0 is accepted too."""
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d{1,4})?", re.ASCII | re.IGNORECASE)
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -21,7 +26,7 @@ def count(value: int | str, name: str = "images") -> int:
     Raises:
         LeafwingError: not a count, or not above 0.
     """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([kKmMgG]?)", str(value).strip().replace("_", "").replace(",", ""))
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([kKmMgG]?)", str(value).strip().replace("_", "").replace(",", ""), re.ASCII)
     number = Decimal(match[1]) * _COUNTS[match[2].lower()] if match else Decimal(0)
     if number < 1 or number != int(number):
         raise InvalidOption(name, value, "must be a count above 0 such as 5000, 200k or 1.5M")
@@ -30,18 +35,38 @@ def count(value: int | str, name: str = "images") -> int:
     return int(number)
 
 
-def whole(value: object, name: str, minimum: int) -> int:
-    """A whole number of at least `minimum`.
+def whole(value: object, name: str, minimum: int, maximum: int = LARGEST) -> int:
+    """A whole number from `minimum` to `maximum`.
 
     Raises:
         LeafwingError: another value; the message has the name.
     """
-    try:
-        number = int(str(value))
-    except ValueError:
-        number = minimum - 1
-    if not minimum <= number <= LARGEST:
-        raise InvalidOption(name, value, f"must be a whole number of at least {minimum}")
+    text = str(value).strip()
+    is_whole = re.fullmatch(r"[+-]?\d+(_\d+)*", text, re.ASCII) and len(text) < 50
+    number = int(text) if is_whole and text != "-0" else minimum - 1
+    if not minimum <= number <= maximum:
+        end = f" and at most {maximum:,}" if number > maximum or maximum < LARGEST else ""
+        raise InvalidOption(name, value, f"must be a whole number of at least {minimum}{end}")
+    return number
+
+
+def real(value: object) -> float:
+    """A number: digits from 0 to 9, a decimal point and an exponent, and neither more nor less than 32 bits hold.
+
+    Raises:
+        ValueError: another text or value, such as nan, inf or -0; the message says what is expected.
+    """
+    text = str(value).strip()
+    if not _NUMBER.fullmatch(text):
+        is_special = text.lower().lstrip("+-") in ("nan", "inf", "infinity")
+        raise ValueError("must be a finite number" if is_special else "must be a number")
+    number = float(text)
+    if abs(number) > LARGEST_REAL:
+        raise ValueError(f"must be a number between {-LARGEST_REAL:g} and {LARGEST_REAL:g}")
+    if abs(number) < SMALLEST_REAL and re.search("[1-9]", text.lower().partition("e")[0]):
+        raise ValueError(f"must be 0, or at least {SMALLEST_REAL:g}")
+    if number == 0 and text.startswith("-"):
+        raise ValueError("must be written 0")
     return number
 
 
@@ -65,10 +90,12 @@ def duration(value: float | str, name: str = "time") -> float:
     """
     text = "".join(str(value).lower().split())
     text = re.sub(r"(?<=\d)(seconds?|secs?|minutes?|mins?|hours?|hrs?|hr|days?)", lambda match: match[0][0], text)
-    parts = re.findall(r"(\d+(?:\.\d+)?)([smhd]?)", text)
+    parts = re.findall(r"(\d+(?:\.\d+)?)([smhd]?)", text, re.ASCII)
     seconds = sum(float(number) * _SECONDS[unit] for number, unit in parts)
-    if "".join(number + unit for number, unit in parts) != text or seconds <= 0:
+    if "".join(number + unit for number, unit in parts) != text or seconds < SMALLEST_REAL:
         raise InvalidOption(name, value, "must be a duration above 0 such as 45s, 10m or 1h30m")
+    if seconds > LONGEST:
+        raise InvalidOption(name, value, "must be at most 100 years")
     return seconds
 
 

@@ -91,7 +91,7 @@ class Run:
         self.samples, self.outputs = self.folder / "samples", self.folder / OUTPUTS
         self.stop_reason = ""  # of the last session in this process; see `train`
         path = self.folder / "run.json"
-        if not path.exists():
+        if not path.is_file():
             raise LeafwingError(
                 f"{self.folder} is not a run folder, because it has no run.json: give a folder created by `leafwing train`; "
                 "`leafwing runs` lists them"

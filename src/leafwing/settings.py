@@ -16,16 +16,26 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from leafwing.errors import InvalidOption
-from leafwing.quantities import count, duration, whole
+from leafwing.quantities import LARGEST, count, duration, whole
 
 Count = Annotated[int, "count"]
 """A number of images, written 200k or 1.5M."""
 Seconds = Annotated[float, "duration"]
 """A duration in seconds, written 10m or 1h30m."""
-Natural = Annotated[int, 0]
-"""A whole number of at least 0."""
-Positive = Annotated[int, 1]
-"""A whole number of at least 1."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """The smallest and the largest value of a whole number."""
+
+    least: int
+    most: int = LARGEST
+
+
+Natural = Annotated[int, Range(0)]
+Positive = Annotated[int, Range(1)]
+MAX_THREADS = 4096
+"""More CPU threads than any machine has."""
 
 
 @dataclass(frozen=True)
@@ -263,8 +273,8 @@ class Setting:
             return count(value, self.name)  # type: ignore[arg-type]
         if kind == "duration":
             return duration(value, self.name)  # type: ignore[arg-type]
-        if kind in (0, 1) and not isinstance(kind, bool):
-            return whole(value, self.name, kind)
+        if isinstance(kind, Range):
+            return whole(value, self.name, kind.least, kind.most)
         if kind is bool:
             if str(value).lower() not in ("true", "false"):
                 raise InvalidOption(self.name, value, "must be true or false")

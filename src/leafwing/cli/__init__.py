@@ -7,6 +7,7 @@ write; 5 another process was lost; 130 stopped by Ctrl-C after a checkpoint.
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Sequence
 
@@ -17,6 +18,7 @@ from leafwing import __version__
 from leafwing.cli.shared import is_distributed, option_values
 from leafwing.cli.streams import Steady
 from leafwing.errors import INTERRUPTED, InvalidOption, LeafwingError, visible
+from leafwing.quantities import real
 
 COMMANDS = {
     "train": "Train a recipe on images and create a run folder.",
@@ -36,6 +38,8 @@ COMMANDS = {
     "recipes": "List the recipes: name, year, data (images, points), paper, one-line summary.",
 }
 """Every command, with its line in the list of commands. Each is the function `command` in the file of its name."""
+MAX_DEVICES = 1024
+"""The largest number of processes on one machine."""
 FACTORIES = ("train", "explore", "compare")
 """Commands whose options depend on recipes or a tool: there, `command` is a function from a command line to the command."""
 
@@ -70,7 +74,9 @@ def run(words: list[str]) -> int:
 
             return launch(words, devices)
         arguments = ["--help" if word == "--help-all" else word for word in words]
-        result = commands_for(words)(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+        app = commands_for(words)
+        check_numbers(app, words)
+        result = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
         if sys.stdout:
             sys.stdout.flush()
         return result if isinstance(result, int) else 0
@@ -82,6 +88,13 @@ def run(words: list[str]) -> int:
     except LeafwingError as error:
         print(f"leafwing: {error.for_command_line()}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        print(
+            visible(f"leafwing: {str(error.filename)[:60]}...: longer than the names of files may be", 300), file=sys.stderr
+        )
+        return 2
     except KeyboardInterrupt:
         print("leafwing: stopped", file=sys.stderr)
         return INTERRUPTED
@@ -101,9 +114,32 @@ def requested_devices(words: Sequence[str]) -> int:
     if not distributable or is_distributed() or {"--help", "-h", "--help-all", "--dry-run"} & {*words}:
         return 1
     number = option_values(words).get("--devices", "1")
-    if number.lstrip("-").isdigit() and int(number) < 1:
-        raise InvalidOption("devices", number, "must be at least 1")
-    return int(number) if number.isdigit() else 1  # anything else is reported when all options are parsed
+    try:
+        devices = int(real(number))
+    except ValueError:
+        return 1  # reported when all options are parsed
+    if not 1 <= devices <= MAX_DEVICES:
+        raise InvalidOption("devices", number, "must be at least 1" if devices < 1 else f"must be at most {MAX_DEVICES:,}")
+    return devices
+
+
+def check_numbers(app: App, words: Sequence[str]) -> None:
+    """Raises InvalidOption for values of numeric options that only Python takes for numbers: nan, 1e999, -0, digits of other
+    scripts."""
+    if len(words) < 2 or words[0] not in COMMANDS:
+        return
+    values = option_values(words)
+    for argument in app[words[0]].assemble_argument_collection():
+        if argument.hint in (int, float, int | None, float | None):
+            for name in {*argument.names} & values.keys():
+                try:
+                    float(values[name])
+                except ValueError:
+                    continue  # the parser says what is expected
+                try:
+                    real(values[name])
+                except ValueError as error:
+                    raise InvalidOption(name.lstrip("-"), values[name], str(error)) from None
 
 
 def commands_for(words: Sequence[str]) -> App:

@@ -27,9 +27,10 @@ from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.game import Clock
 from leafwing.machine import versions
 from leafwing.progress import Reporter
-from leafwing.quantities import check_seed
+from leafwing.quantities import check_seed, whole
 from leafwing.runs import Run, settings_sections
 from leafwing.settings import (
+    MAX_THREADS,
     READING_OPTIONS,
     DataSettings,
     HardwareSettings,
@@ -340,11 +341,7 @@ def machine_settings(setup: Setup) -> HardwareSettings:
 def thread_count(machine: HardwareSettings) -> int | None:
     """The number of threads to start with; None for the default, which `auto` starts with too."""
     threads = machine.threads
-    if threads in (None, "auto") or isinstance(threads, int):
-        return threads if isinstance(threads, int) else None
-    if not str(threads).strip().isdigit():
-        raise InvalidOption("threads", threads, "must be a number of CPU threads, or auto")
-    return int(str(threads))
+    return None if threads in (None, "auto") else whole(threads, "threads", 1, MAX_THREADS)
 
 
 def build_training(

@@ -11,8 +11,9 @@ from leafwing import files
 from leafwing.commands.first_checks import check_run
 from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.fields import Attributes, Caption, Clip, Field, Label, Vector, describe_kind
+from leafwing.machine import available_memory
 from leafwing.progress import Progress, Reporter, reporter_of
-from leafwing.quantities import check_seed, whole
+from leafwing.quantities import check_seed, show_bytes, whole
 from leafwing.runs import ROOT, Run
 
 if TYPE_CHECKING:
@@ -130,6 +131,10 @@ def sample(
         label = "all"
         say_left_out(rows, model.spec, reporter)
     n = n or (pictures.PER_CLASS if label == "all" else SAMPLES)
+    one = plan_samples(model, 1, seed, output, label, conditions, sweep, rows)
+    check_memory(
+        n, one, 0 if format == "folder" else field.to_stored(torch.zeros(1, *field.shape)).nbytes * (scale or 1) ** 2
+    )
     latents, inputs, columns = plan_samples(model, n, seed, output, label, conditions, sweep, rows)
     say_notes(model, format, output, conditions, reporter)
     total = inputs.n if latents is None else len(latents)
@@ -261,6 +266,27 @@ def sample_seeds(
     pictures.write_images(images())
     say_changes(ending, field, reporter, scale or 1)
     return target
+
+
+def check_memory(n: int, one: tuple[Tensor | None, Batch, int | None], size: int) -> None:
+    """Raises LeafwingError if n samples do not fit into memory.
+
+    Args:
+        n: their number.
+        one: latents and conditions of a single one, with its repetitions for classes and sweeps; see `plan_samples`.
+        size: bytes of a sample that are kept until all are written.
+    """
+    latents, inputs, _ = one
+    tensors = [*inputs.values(), *([] if latents is None else [latents])]
+    # Samples are collected, enlarged and encoded: about three copies. Latents are drawn in blocks and put together: two.
+    each = sum(2 * tensor.nbytes for tensor in tensors) + 3 * size * max([len(tensor) for tensor in tensors], default=1)
+    free = available_memory()
+    if free is not None and n * each > free / 2:
+        most = int(free // each // 2)
+        needs = f"needs about {show_bytes(n * each)} of memory, and {show_bytes(free)} are free"
+        raise InvalidOption(
+            "n", n, f"{needs}: at most {most:,} at a time; more with another --seed, or as a folder (--folder)"
+        )
 
 
 def refuse_other_samples(folder: Path, about: Mapping[str, Any]) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from leafwing.commands.capacity import check_memory, out_of_memory
 from leafwing.commands.feeding import held_out_batches, reload_data, split_data
 from leafwing.commands.first_checks import check_training
 from leafwing.commands.launching import join_processes
@@ -85,6 +86,8 @@ def train(
             plan = resolve_training(source, recipe, values, hyperparameters, progress, replay)
         writer = tensorboard_writer() if tensorboard else None
         training = build_training(plan, progress.say, processes)
+        with out_of_memory(training, plan.options):
+            check_memory(training, plan.options, progress.warn)
         if plan.settings.transfer.start:
             start = start_from(training.game, plan.settings.transfer.start, progress.say)
             plan.config["history"]["start"] = asdict(start)
@@ -113,7 +116,8 @@ def train(
                 progress.say(note)
         with run.lock() if processes.first else nullcontext():
             rows = sheet_rows(run, plan.data, training.game)
-            return run_session(run, training, progress, writer, held_out_batches(run, plan.data, training), rows)
+            with out_of_memory(training, plan.options):
+                return run_session(run, training, progress, writer, held_out_batches(run, plan.data, training), rows)
 
 
 def resume(
@@ -239,7 +243,8 @@ def resume(
                 progress.say(text)
             writer = tensorboard_writer() if tensorboard else None
             rows = sheet_rows(opened, dataset, training.game)
-            return run_session(opened, training, progress, writer, held_out_batches(opened, dataset, training), rows)
+            with out_of_memory(training, opened.options):
+                return run_session(opened, training, progress, writer, held_out_batches(opened, dataset, training), rows)
 
 
 def describe_rest(run: Run, shown: int, used: float, before: float | None) -> str:

@@ -82,9 +82,9 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
     try:
         if zipfile.is_zipfile(path):
             _check_members(path)
-            with np.load(path, allow_pickle=False) as content:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
                 return dict(content)
-        return {"": np.load(path, mmap_mode="r", allow_pickle=False)}
+        return {"": np.lib.format.open_memmap(path, mode="r")}
     except LeafwingError:
         raise
     except Exception as error:  # damaged files make numpy raise nearly any type

@@ -55,7 +55,7 @@ def hold_out_count(value: str | int, n: int, points: bool = False, pairs: bool =
     text = str(value).strip().replace("_", "").replace(",", "")
     if text == "auto":
         return 0 if points else pairs_count(n) if pairs else default_count(n)
-    if not text.isdecimal():
+    if not (text.isascii() and text.isdecimal() and len(text) < 20):
         raise InvalidOption("hold_out", value, "give auto, or the number of images to hold out of training")
     if int(text) >= n:
         what = "points" if points else "images"

@@ -24,6 +24,7 @@ from leafwing.laboratory.finding import Finding
 from leafwing.laboratory.latents import NO_CONDITIONS, Conditions, fix_conditions, load_latents
 from leafwing.laboratory.layers import find_convolutions, require_convolutions
 from leafwing.laboratory.needs import IMAGES, LATENTS, needs
+from leafwing.laboratory.options import MOST
 from leafwing.laboratory.reading import Reader
 from leafwing.laboratory.sheet import Line, chart, require_charts, sheet
 from leafwing.model import Model
@@ -300,7 +301,7 @@ def read_boxes(path: Path, model: Model) -> dict[int, list[np.ndarray]]:
     for key, value in plain.items():
         rectangles = value if value and isinstance(value[0], list) else [value]
         converted = files.convert(path, rectangles, list[tuple[float, float, float, float]], key, expected)
-        boxes_by_sample[whole(key, "boxes", 0)] = [np.array(box, float) for box in converted]
+        boxes_by_sample[whole(key, "boxes", 0, MOST)] = [np.array(box, float) for box in converted]
     for number, boxes in boxes_by_sample.items():
         for box in boxes:
             left, top, width, height = box

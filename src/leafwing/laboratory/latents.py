@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -14,6 +15,7 @@ from torch import Tensor
 from leafwing.data.arrays import load_arrays
 from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.game import Batch
+from leafwing.laboratory.options import MOST
 from leafwing.latents import BLOCK
 from leafwing.model import Model
 
@@ -31,9 +33,12 @@ def parse_numbers(name: str, text: str, most: int = 2**32 - 1) -> list[int]:
     numbers: list[int] = []
     for part in text.split(","):
         first, colon, last = part.strip().partition(":")
-        if not first.isdecimal() or (colon and not last.isdecimal()):
+        ends = (first, last) if colon else (first,)
+        if not all(re.fullmatch(r"[0-9]{1,20}", end) for end in ends):
             raise InvalidOption(name, text, f"{part.strip()!r} is not a whole number; write 3,5,8 or 0:10")
-        numbers += range(int(first), int(last)) if colon else [int(first)]
+        numbers += range(int(first), min(int(last), int(first) + MOST + 1)) if colon else [int(first)]
+    if len(numbers) > MOST:
+        raise InvalidOption(name, text, f"at most {MOST:,} numbers")
     if not numbers or max(numbers) > most:
         raise InvalidOption(name, text, f"give at least one number from 0 to {most}")
     return numbers

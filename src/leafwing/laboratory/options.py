@@ -14,13 +14,17 @@ if TYPE_CHECKING:
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 """Pillow's names of the formats of pictures that options name; some of its others start external programs."""
+MOST = 50_000
+"""The largest number of samples, steps or trials of a tool, all of which it keeps in memory or computes one after another."""
 
 
 def require_counts(least: int = 1, /, **counts: int) -> None:
-    """Raises LeafwingError for a count below `least`, naming its option."""
+    """Raises LeafwingError for a count below `least` or above `MOST`, naming its option."""
     for name, value in counts.items():
         if value < least:
             raise InvalidOption(name, value, f"must be at least {least}")
+        if value > MOST:
+            raise InvalidOption(name, value, f"must be at most {MOST:,}")
 
 
 def require_weights(**weights: float) -> None:

@@ -16,8 +16,8 @@ import json
 import math
 import re
 import sys
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -25,7 +25,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from leafwing import files
 from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
-from leafwing.quantities import count
+from leafwing.machine import available_memory
+from leafwing.quantities import count, real
 from leafwing.settings import reserved_names
 
 if TYPE_CHECKING:
@@ -75,6 +76,15 @@ AT_LEAST = {
     """,
     2: "packing categories",
 }
+MOST = 2**30
+"""The largest value of a whole number that has no bound of its own."""
+LIMITS = {
+    65_536: "latent width width_d max_width embedding",
+    10_000: "n_critic burst burst_first n_generator turns_of_g draws patches categories codes",
+    1_000: "blocks stages pieces components scales packing directions",
+}
+AT_MOST = {name: most for most, group in LIMITS.items() for name in group.split()}
+"""What builds layers or repeats turns is bounded, because each one takes time and memory before training begins."""
 POSITIVE = "clip lr_g lr_d margin smooth temperature sigma"
 BOUNDS = {name: (least, True) for least, group in AT_LEAST.items() for name in group.split()}
 BOUNDS |= dict.fromkeys(POSITIVE.split(), (0, False))
@@ -122,15 +132,15 @@ class Option:
             if str(value).lower() not in ("true", "false"):
                 raise ValueError("must be true or false")
             return str(value).lower() == "true"
+        text = str(value)
         try:
-            text = str(value)
-            number = float(count(text) if text[-1:] in {*"kKmMgG"} else text)
-        except (ValueError, LeafwingError):
+            number = count(text) if text[-1:] in {*"kKmMgG"} else real(text)
+        except LeafwingError:
             raise ValueError("must be a number") from None
-        if not math.isfinite(number):
-            raise ValueError("must be a finite number")
         if self.type is int and number != int(number):
             raise ValueError("must be an integer")
+        if self.type is int and number > (most := AT_MOST.get(self.name, MOST)):
+            raise ValueError(f"must be at most {most:,}")
         least, allowed = BOUNDS.get(self.name, (-math.inf, True))
         if number < least or (number == least and not allowed):
             raise ValueError(f"must be {'at least' if allowed else 'greater than'} {least:g}")
@@ -409,6 +419,48 @@ def find(recipe: str) -> Recipe:
     return cast("Recipe", getattr(module, function_name(path)))
 
 
+@contextmanager
+def _limited_weights(options: Mapping[str, Value]) -> Iterator[None]:
+    """Refuses networks whose weights take more than a quarter of the free memory, before they take it: gradients and the state of an
+    optimiser need three times as much."""
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    free = available_memory()
+    smaller = f"--width {int(options['width']) // 2}" if "width" in options else "smaller networks"
+
+    class Limit(TorchDispatchMode):
+        total = 0
+
+        def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            kwargs = kwargs or {}
+            if function in new and free is not None:
+                self.total += math.prod(args[0]) * (kwargs.get("dtype") or torch.float32).itemsize
+                if self.total > free / 4:
+                    raise LeafwingError(
+                        f"the weights of these networks take more than {self.total >> 20:,} MiB, a quarter of the free memory, and "
+                        f"training needs four times as much; try {smaller}"
+                    )
+            return function(*args, **kwargs)
+
+    aten = torch.ops.aten
+    new = {
+        aten.empty.memory_format,
+        aten.zeros.default,
+        aten.ones.default,
+        aten.randn.default,
+        aten.rand.default,
+        aten.full.default,
+    }
+    try:
+        with Limit():
+            yield
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error):
+            raise LeafwingError(f"the networks do not fit into memory; try {smaller}") from error
+        raise
+
+
 def build(recipe: str, function: Recipe, data: DataSpec, options: Mapping[str, Value]) -> Game:
     """The game that a recipe builds for this data.
 
@@ -416,7 +468,8 @@ def build(recipe: str, function: Recipe, data: DataSpec, options: Mapping[str, V
         LeafwingError: the recipe rejects the data or the options; the message names the recipe.
     """
     try:
-        game = function(data, **options)
+        with _limited_weights(options):
+            game = function(data, **options)
     except InvalidOption as error:
         raise InvalidOption(error.name, error.value, error.reason, owner=f"recipe {recipe}", flag=error.flag) from None
     except LeafwingError as error:

@@ -22,6 +22,7 @@ from leafwing.progress import Reporter
 from leafwing.quantities import count, whole
 from leafwing.recipes import Value
 from leafwing.settings import (
+    MAX_THREADS,
     READING_OPTIONS,
     DataSettings,
     HardwareSettings,
@@ -240,7 +241,7 @@ def resolve_comparison(arguments: Mapping[str, Any], progress: Reporter) -> Comp
     jobs, threads = arguments["jobs"], arguments["threads"]
     for name, value in (("jobs", jobs), ("threads", threads)):
         if value is not None:
-            whole(value, name, 1)
+            whole(value, name, 1, MAX_THREADS)
     runs = len(names) * len(seeds)
 
     compared: dict[str, ComparedRecipe] = {}

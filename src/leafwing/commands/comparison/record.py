@@ -188,10 +188,9 @@ def load(path: Path) -> Content:
     """
     from leafwing.metrics.protocol import upgrade
 
-    try:
-        plain = convert_json(path, json.loads(path.read_text(encoding="utf-8")), dict[str, Any], "document")
-    except (OSError, ValueError) as error:
-        raise LeafwingError(f"{path} cannot be read ({error}): choose another --out") from None
+    plain = convert_json(
+        path, files.read_json(path, "restore it from a copy, or choose another --out"), dict[str, Any], "document"
+    )
     for field in msgspec.structs.fields(Content):
         if field.required and field.encode_name not in plain:
             raise LeafwingError(f"{path}: {field.encode_name} is missing")
