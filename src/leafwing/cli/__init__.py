@@ -7,6 +7,7 @@ write; 5 another process was lost; 130 stopped by Ctrl-C after a checkpoint.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 
@@ -67,6 +68,7 @@ def run(words: list[str]) -> int:
             from leafwing.commands.launching import launch
 
             return launch(words, devices)
+        check_whole_numbers(words)
         arguments = ["--help" if word == "--help-all" else word for word in words]
         result = commands_for(words)(arguments, exit_on_error=False, print_error=False, result_action="return_value")
         if sys.stdout:
@@ -83,6 +85,21 @@ def run(words: list[str]) -> int:
     except KeyboardInterrupt:
         print("leafwing: stopped", file=sys.stderr)
         return INTERRUPTED
+
+
+def check_whole_numbers(words: Sequence[str]) -> None:
+    """Raises LeafwingError for a fraction where an option takes a whole number: the parser would round it."""
+    fractions = {
+        name: value
+        for name, value in option_values(words).items()
+        if name.startswith("-") and re.fullmatch(r"-?\d*\.\d+", value)
+    }
+    if not fractions or words[0] not in COMMANDS:
+        return
+    for argument in commands_for(words)[words[0]].assemble_argument_collection():
+        for name in fractions.keys() & {*argument.names} if argument.hint in (int, int | None) else ():
+            if not float(fractions[name]).is_integer():
+                raise LeafwingError(f"{name} {fractions[name]}: must be a whole number")
 
 
 def switches(words: Sequence[str]) -> set[str]:
