@@ -284,7 +284,7 @@ BAD = {
     "an option of another recipe": (["train", "{folder}", "--recipe", "dcgan", "--penalty", "3"], "--penalty"),
     "an option without a recipe": (["train", "{folder}", "--penalty", "3"], "--penalty"),
     "a number that is none": (["train", "{folder}", "--recipe", "dcgan", "--width", "wide"], "--width wide"),
-    "a fraction for a count": (["train", "{folder}", "--recipe", "dcgan", "--width", "2.5"], "integer"),
+    "a fraction for a count": (["train", "{folder}", "--recipe", "dcgan", "--width", "2.5"], "whole number"),
     "a negative rate": (["train", "{folder}", "--recipe", "dcgan", "--lr-g", "-1"], "--lr-g -1"),
     "a choice that is none": (["train", "{folder}", "--recipe", "cgan", "--conditioning", "hope"], "projection"),
     "a prior that is none": (["train", "{folder}", "--recipe", "dcgan", "--prior", "hope"], "normal"),

@@ -188,6 +188,13 @@ def test_the_doctor_recommends_what_training_does(tmp_path: Path, capsys: pytest
     assert "Next: leafwing train" in capsys.readouterr().out
 
 
+def test_the_doctor_recommends_no_size_that_cannot_be_trained(tmp_path: Path) -> None:
+    source = write(tmp_path / "photos", {"": 24})
+    *_, last = commands.doctor(source, size=24).advice
+    assert "Nearest: --size 16x16 or 32x32" in last
+    assert not any(line.startswith("Next") for line in commands.doctor(source, size=24).advice)
+
+
 def test_the_doctor_names_both_sizes_that_training_may_choose() -> None:
     report = SourceReport("photos", "folder", 200, 200, options={"size": "64x64", "channels": 3})
     both = f"size 64x64, or {rule.SMALL}x{rule.SMALL} where"

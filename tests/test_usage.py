@@ -39,6 +39,8 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("explore", ["missing RUN", "type leafwing explore RUN TOOL"]),
         ("compare photos --recipes dcgan lsgan wgan", ["a list has commas: write --recipes dcgan,lsgan,wgan;"]),
         ("compare photos --recipes dcgan, lsgan --seeds 2", ["write --recipes dcgan,lsgan;"]),
+        ("sample last --scale 2.5", ["--scale 2.5: must be a whole number"]),
+        ("train photos --recipe dcgan --seed=1.5", ["--seed 1.5: must be a whole number"]),
         ("compare photos", ["type leafwing compare SOURCE --recipes dcgan,lsgan; leafwing compare --help"]),
         ("train photos --size 64 64", ["write --size 64x64 (height x width)", "leafwing train --help"]),
         ("train photos --mirror yes", ["--mirror is on or off", "leave out 'yes'"]),

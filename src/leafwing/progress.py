@@ -27,6 +27,15 @@ def no_progress(what: str, done: int, total: int) -> None:
     """A progress callback that does nothing."""
 
 
+def by_player(losses: Mapping[str, float]) -> dict[str, float]:
+    """The sum of the losses of each player, from losses by name: `D/adversarial`, `D/gradient_penalty`."""
+    players: dict[str, float] = {}
+    for name, value in losses.items():
+        player = name.partition("/")[0]
+        players[player] = players.get(player, 0.0) + value
+    return players
+
+
 class Reporter:
     """Receives messages and progress, and shows nothing."""
 
@@ -180,11 +189,8 @@ class ConsoleReporter(Reporter):
 
     def _status(self) -> str:
         """Speed, time left, and the sum of each player's losses."""
-        players: dict[str, float] = {}
-        for name, value in self.losses.items():
-            player = name.partition("/")[0]
-            players[player] = players.get(player, 0.0) + value
-        return self.meter.describe() + "".join(f"  {player} {value:.3g}" for player, value in players.items())
+        losses = "".join(f"  {player} {value:.3g}" for player, value in by_player(self.losses).items())
+        return self.meter.describe() + losses
 
 
 class NotebookReporter(ConsoleReporter):

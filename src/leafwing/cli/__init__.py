@@ -124,22 +124,25 @@ def requested_devices(words: Sequence[str]) -> int:
 
 
 def check_numbers(app: App, words: Sequence[str]) -> None:
-    """Raises InvalidOption for values of numeric options that only Python takes for numbers: nan, 1e999, -0, digits of other
-    scripts."""
+    """Raises InvalidOption for values of numeric options that the parser would take for another number, or that only Python takes for
+    one: fractions for whole numbers, nan, 1e999, -0, digits of other scripts."""
     if len(words) < 2 or words[0] not in COMMANDS:
         return
     values = option_values(words)
     for argument in app[words[0]].assemble_argument_collection():
-        if argument.hint in (int, float, int | None, float | None):
-            for name in {*argument.names} & values.keys():
-                try:
-                    float(values[name])
-                except ValueError:
-                    continue  # the parser says what is expected
-                try:
-                    real(values[name])
-                except ValueError as error:
-                    raise InvalidOption(name.lstrip("-"), values[name], str(error)) from None
+        if argument.hint not in (int, float, int | None, float | None):
+            continue
+        for name in {*argument.names} & values.keys():
+            try:
+                float(values[name])
+            except ValueError:
+                continue  # the parser says what is expected
+            try:
+                number = real(values[name])
+            except ValueError as error:
+                raise InvalidOption(name.lstrip("-"), values[name], str(error)) from None
+            if argument.hint in (int, int | None) and not number.is_integer():
+                raise InvalidOption(name.lstrip("-"), values[name], "must be a whole number")
 
 
 def commands_for(words: Sequence[str]) -> App:

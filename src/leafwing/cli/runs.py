@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from leafwing.cli.shared import Json, Root, as_json
+from leafwing.progress import by_player
 from leafwing.quantities import show_count, show_duration
 from leafwing.tables import align_columns
 
@@ -26,7 +27,7 @@ def command(*, root: Root = Path("runs"), json: Json = False) -> int:
                 rows.append((run["run"], "(damaged)", "", "", "", "", ""))
                 continue
             images = f"{show_count(run['images'])}/{show_count(run['of'])}"
-            losses = " ".join(f"{name}={value:.3g}" for name, value in run["losses"].items())
+            losses = "  ".join(f"{player} {value:.3g}" for player, value in by_player(run["losses"]).items())
             rows.append((run["run"], run["recipe"], run["data"], run["size"], images, show_duration(run["seconds"]), losses))
         print(align_columns(rows))
         for run in runs:

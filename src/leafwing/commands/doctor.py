@@ -6,12 +6,14 @@ import shlex
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from leafwing import recipes
 from leafwing.commands.recommend import describe
+from leafwing.errors import LeafwingError
 from leafwing.option_names import refuse_unknown
 from leafwing.progress import Progress, reporter_of
 from leafwing.quantities import show_count
 from leafwing.recipes._recommended import LEAST, SMALL, Facts, Kind, by_kind
-from leafwing.settings import READING_OPTIONS, all_settings, split_keywords
+from leafwing.settings import READING_OPTIONS, DataSettings, all_settings, replace_fields, split_keywords
 
 if TYPE_CHECKING:
     from leafwing.data.doctor import SourceReport
@@ -34,9 +36,28 @@ def doctor(source: Any, *, progress: Progress = None, **options: Any) -> SourceR
     reading, _ = split_keywords(options)
     report = examine(source, progress=reporter_of(progress).report_reading, **reading)
     is_usable = not any(line.startswith("This source cannot be used") for line in report.advice)
-    if report.accepted and is_usable and (words := command_words(source, options)):
+    if report.accepted and is_usable and (problem := size_problem(source, options)):
+        report.advice.append(problem)
+    elif report.accepted and is_usable and (words := command_words(source, options)):
         report.advice.append(recommendation(report, words, "size" not in reading))
     return report
+
+
+def size_problem(source: Any, options: Mapping[str, Any]) -> str:
+    """Why no training without a recipe is possible at the chosen size, and which one is; empty if it is, or if none was chosen."""
+    if options.get("size") is None or options.get("input") is not None:
+        return ""
+    from leafwing.commands.plan import check_before_reading
+    from leafwing.data.locating import locate
+
+    card = recipes.describe(recipes.DEFAULT)
+    try:
+        check_before_reading(
+            locate(source), card, card.name, {}, replace_fields(DataSettings(), {"size": options["size"]}), None
+        )
+    except LeafwingError as error:
+        return str(error)
+    return ""
 
 
 def command_words(source: Any, reading: Mapping[str, Any]) -> str:

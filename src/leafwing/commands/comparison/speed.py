@@ -219,7 +219,7 @@ class SliceCounter:
             with suppress(OSError), log.open("rb") as file:
                 file.seek(size)
                 done += sum(line.startswith(self.LINE.encode()) for line in file)
-        self.report_progress("measuring the speed, slices", done, self.total)
+        self.report_progress("measurements of speed", done, self.total)
 
 
 class Stopwatch:
