@@ -127,7 +127,7 @@ def test_an_option_without_an_effect_is_reported(tmp_path: Path) -> None:
     [
         (
             {"width": 16},
-            r"width=16: only options that change nothing but learning rates .* changes players\.G\.net.* --width 16",
+            r"width=16: only learning rates and the batch size .* changes players\.G\.net.* --width 16",
         ),
         ({"n_critic": 2, "lr_g": 1e-3}, r"changes turns\.0\.repeat"),
         ({"lr_g": -1}, "lr_g=-1: must be greater than 0"),

@@ -270,6 +270,7 @@ class Round:
         judge: maps a batch of samples to scores (n,): the discriminator, with its condition if it has one. A discriminator with
             further heads returns (scores, outputs of the heads). None for a round that is not scored.
         judge_fake: the same for fake samples, if their condition differs.
+        beside: a further tensor passed to both judges after the samples, such as the input of a translator; None for none.
         extras: further tensors that the terms need, accessible as attributes.
     """
 

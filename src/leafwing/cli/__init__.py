@@ -33,7 +33,7 @@ COMMANDS = {
     "evaluate": "Compute metrics of a run: FID, KID, precision, recall, memorisation, ...",
     "compare": "Compare recipes over several seeds under one protocol, and write a report.",
     "explore": "Analyse what a run has learnt: interpolation, latent arithmetic, features, ...",
-    "recipes": "List the recipes: name, year, data (images, points), paper, one-line summary.",
+    "recipes": "List the recipes: name, year, the data each uses (images, points, input, label, ...), paper, one-line summary.",
 }
 """Every command, with its line in the list of commands. Each is the function `command` in the file of its name."""
 FACTORIES = ("train", "explore", "compare")

@@ -165,8 +165,8 @@ def check_changes(run: Run, values: Mapping[str, object], line: Timeline, images
             raise InvalidOption(
                 name,
                 values[name],
-                "only options that change nothing but learning rates or the batch size can change while a run goes on; this one "
-                f"changes {place} too. For a new run with it: "
+                "only learning rates and the batch size can be changed in an existing run; this option also changes "
+                f"{place}. To train a new run with it: "
                 f"leafwing train --from {shlex.quote(str(run.folder))} --{name.replace('_', '-')} {values[name]}",
             )
         before = after
