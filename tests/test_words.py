@@ -155,7 +155,7 @@ def test_held_out_inputs_are_not_counted(pictures: Path, capsys: pytest.CaptureF
     [
         (
             {"epochs": 10},
-            "no option epochs: the length of a training is counted in images shown: images=120 for 10 epochs of 12 images",
+            "no option epochs: the length of training is counted in images shown: images=120 for 10 epochs of 12 images",
         ),
         ({"epochs": 10, "hold_out": 2}, "images=100 for 10 epochs of 10 images"),
         ({"steps": 10}, "images=640 for 10 steps of 64 images"),

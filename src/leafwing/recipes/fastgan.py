@@ -1,6 +1,6 @@
 """FastGAN. Liu et al. 2021, Towards Faster and Stabilized GAN Training for High-fidelity Few-shot Image Synthesis, arXiv:2101.04775
 
-A light generator with skip-layer excitation, and a discriminator that must rebuild its input: for few images.
+A light generator with skip-layer excitation, and a discriminator that must reconstruct its input: for few images.
 
 Decoders rebuild real images from the discriminator's maps, whole and in part, so that it learns what they look like instead of
 memorising them. Both networks see images through DiffAugment (`--augment`), as in the authors' code. There the distance of
