@@ -136,7 +136,7 @@ def from_settings(output: Output, spec: DataSpec, settings: Mapping[str, Any]) -
     conditions: dict[str, Any] = {}
     for name, value in settings.items():
         if name not in known:
-            if pixels := pixel_conditions(output, spec):
+            if not known and (pixels := pixel_conditions(output, spec)):
                 raise _needs_pictures(output, spec, pixels)
             if not known:
                 raise LeafwingError(

@@ -147,7 +147,7 @@ class DataSpec:
 
     @property
     def size(self) -> int:
-        """Number of elements of one sample of `image`."""
+        """Number of values in one sample of `image`: channels x height x width."""
         return prod(self.shape)
 
     def with_channels(self, channels: int) -> DataSpec:
