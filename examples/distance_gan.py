@@ -19,7 +19,7 @@ from leafwing.parts.plays import duel
 
 
 def play(nets: Nets, batch: Batch, clock: Clock) -> Round:
-    return Round(nets, real=batch.image, fake=nets.G(batch.input), judge=nets.D, input=batch.input)
+    return Round(nets, real=batch.image, fake=nets.G(batch.input), judge=nets.D, clock=clock, input=batch.input)
 
 
 def distances(x: Tensor) -> Tensor:

@@ -297,7 +297,7 @@ BAD = {
         ["train", "{folder}", "--device", "gpu"],
         '"gpu" for --device. Choose from: "auto", "cpu", "cuda"',
     ),
-    "an unknown option": (["train", "{folder}", "--widht", "3"], "Did you mean --width?"),
+    "an unknown option": (["train", "{folder}", "--widht", "3"], "did you mean --width?"),
     "no images": (["train", "{folder}", "--images", "0"], "images"),
     "a duration that is none": (["train", "{folder}", "--time", "soon"], "time"),
     "labels where there are none": (["train", "{plain}", "--recipe", "cgan"], "needs labels"),
@@ -347,7 +347,7 @@ def test_a_run_without_labels_rejects_a_label(folder: Path, tmp_path: Path, caps
     assert cli.run(["train", str(folder), "--images", "8", "--out", out, *TINY]) == 0
     for label in ("cat", "all"):
         assert cli.run(["sample", out, "--label", label]) == 2
-        assert f"label={label}: this run generates its image without conditions" in capsys.readouterr().err
+        assert f"label={label}: this run has no label, attribute or other condition" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")

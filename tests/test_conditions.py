@@ -301,9 +301,7 @@ def test_an_unknown_setting_lists_what_the_run_takes() -> None:
         from_settings(EVERYTHING, SPEC, {"captoin": "a star"})
     with pytest.raises(LeafwingError, match="no condition 'input'"):  # images are not written as values
         from_settings(EVERYTHING, SPEC, {"input": "cat.png"})
-    with pytest.raises(
-        LeafwingError, match="label=3: this run generates its image without conditions, so nothing can be set"
-    ):
+    with pytest.raises(LeafwingError, match="label=3: this run has no label, attribute or other condition that can be set"):
         from_settings(Output("image", lambda nets, inputs, clock: inputs.latent), SPEC, {"label": 3})
 
 

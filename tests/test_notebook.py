@@ -209,7 +209,8 @@ def test_rows_of_an_evaluation_are_a_list_and_a_table() -> None:
     scale = {"real": 0.5, "noise": 900.0, "others": "halves", "n_real": 4, "n_others": 4, "n_noise": 64}
     html = Rows([row(metric="kid", scale=scale), row(metric="precision", scale=scale, variety=0.001)])._repr_html_()
     assert html.startswith(
-        "<div>The samples are at 0.14% of the distance of random noise: KID 1.235; other real images have 0.5, "
+        "<div>The distance of the samples from the real images is 0.14% of that of random noise: KID 1.235; other real images "
+        "have 0.5, "
     )
     assert "<th>real images</th><th>noise</th><th>better</th>" in html
     assert "<td>1 to 2</td><td>0.5</td><td>900</td><td>lower</td>" in html

@@ -14,7 +14,7 @@ import torch
 import leafwing
 import tiny
 from leafwing import cli, commands, recipes
-from leafwing.commands.retuning import build_paces, changed, changes_of, difference, timeline, values_at, without_effect
+from leafwing.commands.retuning import build_phases, changed, changes_of, difference, timeline, values_at, without_effect
 from leafwing.config import OptionChange
 from leafwing.engine import Engine, choose
 from leafwing.errors import LeafwingError
@@ -127,7 +127,7 @@ def test_an_option_without_an_effect_is_reported(tmp_path: Path) -> None:
     [
         (
             {"width": 16},
-            r"width=16: only options that change nothing but learning rates .* changes players\.G\.net.* --width 16",
+            r"width=16: only learning rates and the batch size .* changes players\.G\.net.* --width 16",
         ),
         ({"n_critic": 2, "lr_g": 1e-3}, r"changes turns\.0\.repeat"),
         ({"lr_g": -1}, "lr_g=-1: must be greater than 0"),
@@ -228,7 +228,7 @@ def test_the_command_line_takes_options_of_the_recipe(run: Path, capsys: pytest.
     assert cli.run(["resume", str(run), "--lr-g", "1e-3", "--batch=8", "--images", "288"]) == 0
     assert "options  lr_g=0.001 (0.0005 before), batch=8 (4 before) from 192 images on" in capsys.readouterr().out
     assert cli.run(["resume", str(run), "--images", "384", "--width", "16"]) == 2
-    assert "--width 16: only options" in capsys.readouterr().err
+    assert "--width 16: only learning rates" in capsys.readouterr().err
     assert leafwing.Run(run).options["batch"] == 8
 
 
@@ -258,7 +258,7 @@ def test_a_change_waits_for_the_end_of_the_round_and_shows_every_image_once() ->
     positions: list[tuple[int, int]] = []
 
     def start() -> Training:
-        paces = build_paces(lambda values: tiny.build("wgan", spec, **options, **values), line)
+        phases = build_phases(lambda values: tiny.build("wgan", spec, **options, **values), line)
         game = tiny.build("wgan", spec, **options, batch=4, lr_d=1e-2)
         source = tiny.batches(spec, game)
 
@@ -267,7 +267,7 @@ def test_a_change_waits_for_the_end_of_the_round_and_shows_every_image_once() ->
             return source(images, n)
 
         engine = Engine(game, choose("cpu", "fp32", tiny.THREADS))
-        return Training(game, read, engine, images=60, batch=4, paces=paces)
+        return Training(game, read, engine, images=60, batch=4, phases=phases)
 
     whole = start()
     assert whole.batch == 6
@@ -314,7 +314,7 @@ def test_building_the_games_of_a_timeline_leaves_the_random_state() -> None:
     torch.manual_seed(3)
     before = torch.get_rng_state()
     assert [
-        pace.batch for pace in build_paces(lambda values: tiny.build("wgan", tiny.first_data("wgan"), **values), line)
+        phase.batch for phase in build_phases(lambda values: tiny.build("wgan", tiny.first_data("wgan"), **values), line)
     ] == [4, 6]
     assert torch.equal(torch.get_rng_state(), before)
 

@@ -162,7 +162,7 @@ def test_layers_that_are_never_trained_do_not_count() -> None:
     ("option", "message"),
     [
         ("D", "must be players and numbers"),
-        ("E:1", "the players are G, D"),
+        ("E:1", "no player 'E'; available: G, D"),
         ("D:9", r"D has 3 layers; at most 2 can be frozen"),
         ("D:x", "freeze"),
     ],

@@ -34,7 +34,7 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("sample last --seed 1 2", ["--seed takes one value, 1: leave out '2'"]),
         ("sample last -n", ["-n needs a value", "leafwing sample --help"]),
         ("sample", ["missing RUN", "type leafwing sample RUN"]),
-        ("sample last --horse 3", ["Unknown option: --horse", "leafwing sample --help"]),
+        ("sample last --horse 3", ["sample: no option --horse; `", "leafwing sample --help"]),
         ("explore last", ["missing TOOL", "type leafwing explore last directions", "leafwing explore --help"]),
         ("explore", ["missing RUN", "type leafwing explore RUN TOOL"]),
         ("compare photos --recipes dcgan lsgan wgan", ["a list has commas: write --recipes dcgan,lsgan,wgan;"]),

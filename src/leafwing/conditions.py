@@ -136,9 +136,11 @@ def from_settings(output: Output, spec: DataSpec, settings: Mapping[str, Any]) -
     conditions: dict[str, Any] = {}
     for name, value in settings.items():
         if name not in known:
+            if not known and (pixels := pixel_conditions(output, spec)):
+                raise _needs_pictures(output, spec, pixels)
             if not known:
                 raise LeafwingError(
-                    f"{name}={value}: this run generates its {output.field} without conditions, so nothing can be set"
+                    f"{name}={value}: this run has no label, attribute or other condition that can be set for its {output.field}"
                 )
             raise LeafwingError(f"no condition {name!r}{did_you_mean(name, known)}")
         if name in output.conditions:
@@ -146,6 +148,14 @@ def from_settings(output: Output, spec: DataSpec, settings: Mapping[str, Any]) -
         else:
             conditions.setdefault("attributes", {})[name] = value
     return conditions
+
+
+def _needs_pictures(output: Output, spec: DataSpec, pixels: Sequence[str]) -> LeafwingError:
+    """The error about an output whose conditions include images; `pixels`: these conditions."""
+    return LeafwingError(
+        f"this run generates its {output.field} from {' and '.join(pixels)} ({spec.fields[pixels[0]]}), not from latents alone: "
+        "`leafwing translate RUN PICTURES` (from Python: model.translate)"
+    )
 
 
 def ignored_words(spec: DataSpec, settings: Mapping[str, Any]) -> list[str]:
@@ -203,10 +213,7 @@ def resolve(
             raise LeafwingError(f"this run does not generate its {output.field} from {name!r}; it takes {takes}")
     open_names = [name for name in output.conditions if conditions.get(name) is None]
     if pixels := [name for name in open_names if spec.fields[name].has_pixels]:
-        raise LeafwingError(
-            f"this run generates its {output.field} from {' and '.join(pixels)} ({spec.fields[pixels[0]]}), not from latents alone: "
-            "`leafwing translate RUN PICTURES` (from Python: model.translate)"
-        )
+        raise _needs_pictures(output, spec, pixels)
     partial = conditions.get("attributes") if isinstance(conditions.get("attributes"), Mapping) else None
     result = Batch()
     for name in output.conditions:

@@ -21,8 +21,14 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     names = list(known)
     if not names:
         return ""
-    near = difflib.get_close_matches(word, names, n=1)
-    return (f"; did you mean {near[0]}? A" if near else "; a") + f"vailable: {', '.join(names)}"
+    near = nearest(word, names)
+    return (f"; did you mean {near}? A" if near else "; a") + f"vailable: {', '.join(names)}"
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """The name that was probably meant; empty if none is near. The dashes of options do not count, since all have them."""
+    names = {name.lstrip("-"): name for name in known}
+    return next((names[near] for near in difflib.get_close_matches(word.lstrip("-"), names, n=1, cutoff=0.65)), "")
 
 
 def death_signal(code: int) -> str:

@@ -147,7 +147,7 @@ class DataSpec:
 
     @property
     def size(self) -> int:
-        """Number of elements of one sample of `image`."""
+        """Number of values in one sample of `image`: channels x height x width."""
         return prod(self.shape)
 
     def with_channels(self, channels: int) -> DataSpec:
@@ -270,6 +270,7 @@ class Round:
         judge: maps a batch of samples to scores (n,): the discriminator, with its condition if it has one. A discriminator with
             further heads returns (scores, outputs of the heads). None for a round that is not scored.
         judge_fake: the same for fake samples, if their condition differs.
+        beside: a further tensor passed to both judges after the samples, such as the input of a translator; None for none.
         extras: further tensors that the terms need, accessible as attributes.
     """
 

@@ -47,8 +47,8 @@ class Tick:
 
 
 @dataclass(frozen=True)
-class Pace:
-    """The batch size and the optimisers of a part of training.
+class Phase:
+    """A part of training with its own batch size and optimisers.
 
     Args:
         images: it begins with the first round that starts at this many images or later.
@@ -71,7 +71,7 @@ class Training:
         images: number of real images to train on.
         batch: real images per update.
         planned: the number planned when training began, if it has been extended since; see `Clock`.
-        paces: batch sizes and optimisers over training, the first from 0 images on; none if they stay those of the game.
+        phases: batch sizes and optimisers over training, the first from 0 images on; none if they stay those of the game.
 
     The caller may store further state for resuming in `extra`: plain types and tensors.
     """
@@ -85,7 +85,7 @@ class Training:
         images: int,
         batch: int,
         planned: int = 0,
-        paces: Sequence[Pace] = (),
+        phases: Sequence[Phase] = (),
     ) -> None:
         self.game, self.batches, self.engine, self.batch = game, batches, engine, batch
         self.clock = Clock(0, images, 0, planned)
@@ -93,12 +93,13 @@ class Training:
         self.extra: dict[str, Any] = {}
         # Position in the round: current turn, how often it was taken, first active turn, images shown at the start of the round.
         self.turn, self.repeats, self.first_turn, self.round_start = 0, 0, -1, 0
-        self.paces, self.pace = paces, None if not paces else paces[-1]
-        self._set_pace()
+        # A game is built with its latest options, so its optimisers are those of the last phase.
+        self.phases, self.phase = phases, None if not phases else phases[-1]
+        self._set_phase()
 
     def state(self) -> dict[str, Any]:
         """Everything needed for resuming besides the networks, as plain types and tensors."""
-        # "taken", "first", "began" and "beside" are the names on disk, in resume.pt.
+        # Names on disk, in resume.pt: "taken" is `repeats`; "beside" is `extra`, unrelated to `Round.beside`.
         return {
             "images": self.clock.images,
             "round": self.clock.round,
@@ -117,7 +118,7 @@ class Training:
             state[key] for key in ("turn", "taken", "first", "began")
         )
         self.seconds, self.extra = state["seconds"], dict(state.get("beside", {}))
-        self._set_pace()
+        self._set_phase()
         self.engine.restore(state)
 
     def ticks(
@@ -175,7 +176,7 @@ class Training:
         """
         if self.first_turn < 0:
             self.first_turn = self.turn
-            self._set_pace()
+            self._set_phase()
         draws = self.turn == self.first_turn
         if draws:
             batch = self.engine.prepare(self.batches(self.clock.images, self.batch))
@@ -192,12 +193,12 @@ class Training:
             self.clock = replace(self.clock, images=self.clock.images + self.batch)
         return batch
 
-    def _set_pace(self) -> None:
+    def _set_phase(self) -> None:
         """Sets the batch size and the optimisers of the current round."""
-        pace = next((pace for pace in reversed(self.paces) if pace.images <= self.round_start), None)
-        if pace is not None and pace is not self.pace:
-            self.pace, self.batch = pace, pace.batch
-            self.engine.set_optimisers(pace.optimisers)
+        phase = next((phase for phase in reversed(self.phases) if phase.images <= self.round_start), None)
+        if phase is not None and phase is not self.phase:
+            self.phase, self.batch = phase, phase.batch
+            self.engine.set_optimisers(phase.optimisers)
 
     def _end_round(self) -> None:
         if self.clock.images == self.round_start:
@@ -226,7 +227,7 @@ def mean_losses(
             for term in turn.losses:
                 value = next(numbers)
                 if not isfinite(value):
-                    movers = " and ".join(turn.movers)
-                    raise Diverged(f"loss {term.name!r} of player {movers} became {value} at {images:,} images")
+                    movers = f"player{'s' * (len(turn.movers) > 1)} {' and '.join(turn.movers)}"
+                    raise Diverged(f"loss {term.name!r} of {movers} became {value} at {images:,} images")
                 by_name.setdefault(f"{'+'.join(turn.movers)}/{term.name}", []).append(value)
     return {name: sum(values) / len(values) for name, values in by_name.items()}

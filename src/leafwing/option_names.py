@@ -222,7 +222,7 @@ def _explain_length(unit: str, value: str, pace: Pace) -> str:
         number = 0.0
     number = number if isfinite(number) else 0.0
     more = " more" * pace.more
-    start = "the length of a training is counted in images shown: --images " + "+" * pace.more
+    start = "the length of training is counted in images shown: --images " + "+" * pace.more
 
     def images(of_one: float) -> str:
         return f"{start}{max(round(number * of_one), 1)}"

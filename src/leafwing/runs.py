@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Required, TypedDict, cast
 from leafwing import files, notebook, recipes
 from leafwing.calls import checked_methods
 from leafwing.config import SAVED, Config, DataConfig, convert_json, upgrade_config, upgrade_record
-from leafwing.errors import LeafwingError, StorageError
+from leafwing.errors import InvalidOption, LeafwingError, StorageError
 from leafwing.game import Clock, Game, Recipe
 from leafwing.quantities import count
 from leafwing.settings import Settings
@@ -360,14 +360,22 @@ class Run:
                 return True
         return shown > 0 or not (self.folder / "log.jsonl").exists()
 
-    def resolve_checkpoint(self, checkpoint: int | str | None) -> int | None:
+    def resolve_checkpoint(self, checkpoint: int | str | None, words: str = "last, best") -> int | None:
         """The images of a checkpoint given as a number of images (200k), `last` or `best`; None means the newest, as `last` does.
+
+        Args:
+            checkpoint: the checkpoint.
+            words: the words that the caller accepts, for messages.
 
         Raises:
             LeafwingError: not a number, or the best checkpoint is not known.
         """
         if checkpoint != "best":
-            return None if checkpoint in (None, "last") else count(checkpoint, "checkpoint")
+            try:
+                return None if checkpoint in (None, "last") else count(checkpoint, "checkpoint")
+            except InvalidOption as error:
+                expected = f"must be {words} or a number of images shown, such as 200k"
+                raise InvalidOption("checkpoint", checkpoint, expected) from error
         if self.history.best is None:
             raise LeafwingError(f"{self.folder} has no best checkpoint: only training with --stop-on determines it")
         return self.history.best.images

@@ -103,7 +103,7 @@ def test_what_cannot_be_a_source_says_what_to_do(tmp_path: Path) -> None:
         load(tmp_path / "broken.npy")
     (tmp_path / "set").mkdir()
     save(tmp_path / "set/0.npy", COLOUR[0])
-    with pytest.raises(LeafwingError, match="NumPy and HDF5 files are sources by themselves"):
+    with pytest.raises(LeafwingError, match=r"Arrays \(\.npy, \.npz, \.h5\) are given by their own path"):
         load(tmp_path / "set")
 
 

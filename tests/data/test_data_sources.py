@@ -266,7 +266,7 @@ def test_unknown_sources_say_what_is_possible(tmp_path: Path, monkeypatch: pytes
     for odd in ("", "a\0b", "x" * 5000, "\n"):
         with pytest.raises(LeafwingError):
             load(odd)
-    with pytest.raises(LeafwingError, match="Looked for JPEG"):
+    with pytest.raises(LeafwingError, match="should contain picture files"):
         load(tmp_path)
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "digits", ["a.png"])
@@ -284,7 +284,7 @@ def test_more_than_half_broken_is_an_error_and_less_is_not(tmp_path: Path) -> No
         load(source, size=16)
     for name in ("a.png", "b.png"):
         (source / name).unlink()
-    with pytest.raises(LeafwingError, match="none of 3 files can be used"):
+    with pytest.raises(LeafwingError, match=r"none of its files can be used \(3 rejected"):
         load(source)
 
 

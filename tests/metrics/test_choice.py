@@ -80,11 +80,9 @@ def test_what_users_name_is_used_without_words() -> None:
 def test_no_training_is_judged_by_what_it_looked_through() -> None:
     pretrained = {"plain": (), "keen": ["lite0"]}
     choice = choose_features(PHOTOS, pretrained)
-    assert (choice.name, choice.reason) == ("own", "the training of keen looked through lite0")
+    assert (choice.name, choice.reason) == ("own", "keen was trained with lite0")
     assert choose_features(PHOTOS, pretrained, requested="own").name == "own"
-    with pytest.raises(
-        LeafwingError, match=r"lite0 cannot judge keen: its training looked through lite0\. Use --features own"
-    ):
+    with pytest.raises(LeafwingError, match=r"lite0 cannot judge keen, which was trained with lite0\. Use --features own"):
         choose_features(PHOTOS, pretrained, requested="lite0")
     with pytest.raises(LeafwingError, match=r"inception cannot judge keen: .* lite0, which was trained on ImageNet too"):
         choose_features(PHOTOS, pretrained, requested="inception")
@@ -130,7 +128,7 @@ def test_a_run_with_a_perceptual_loss_is_judged_by_own_unless_the_user_insists(
     (row,) = evaluate(run.folder, metrics="kid", n=20, progress=listener)
     assert row["protocol"]["features"] == "own"
     assert "trained_through" not in row["protocol"]
-    assert "features own: the training of run looked through lite0" in listener.messages
+    assert "features own: run was trained with lite0" in listener.messages
     (marked,) = evaluate(run.folder, metrics="kid", n=20, features="lite0", circular=True)
     assert marked["protocol"]["trained_through"] == "lite0"
     (same,) = evaluate(run.folder, metrics="kid", n=20, features="lite0", circular=True)

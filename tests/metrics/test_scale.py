@@ -50,7 +50,8 @@ def row(metric: str, value: float, real: float, noise: float, **changes: Any) ->
         (1_000, "The samples are almost as far from the real images as random noise: "),
         (
             80,
-            "The samples are at 10.0 times the distance of other real images, and 5% of the distance of random noise: FID 80;",
+            "The distance of the samples from the real images is 10.0 times that of other real images, and 5% of that of random "
+            "noise: FID 80;",
         ),
         (7, "By this measure the samples are as near to the real images as other real images are: "),
     ],
@@ -62,7 +63,7 @@ def test_the_first_sentence_says_where_on_the_scale_a_run_is(value: float, text:
 
 def test_an_interval_that_reaches_real_images_is_near_enough() -> None:
     assert "as near" in lead([row("kid", 0.3, 0.01, 900, low=-0.1, high=0.7)])[0]
-    assert "0.033% of the distance of random noise" in lead([row("kid", 0.3, 0.01, 900, low=0.1, high=0.5)])[0]
+    assert "0.033% of that of random noise" in lead([row("kid", 0.3, 0.01, 900, low=0.1, high=0.5)])[0]
 
 
 def test_fid_of_other_numbers_of_images_is_not_put_on_the_scale() -> None:
@@ -71,7 +72,7 @@ def test_fid_of_other_numbers_of_images_is_not_put_on_the_scale() -> None:
     halves["scale"] |= {"others": "halves", "n_real": 500, "n_others": 500}
     assert lead([halves]) == []
     assert lead([halves, row("kid", 2, 0.01, 900)])[0].startswith(
-        "The samples are at 0.22% of the distance of random noise: KID 2;"
+        "The distance of the samples from the real images is 0.22% of that of random noise: KID 2;"
     )
     assert lead([row("fid", 20, 30, 1_600, n=5_000)]) == []
 

@@ -35,11 +35,18 @@ COMMANDS = {
     "evaluate": "Compute metrics of a run: FID, KID, precision, recall, memorisation, ...",
     "compare": "Compare recipes over several seeds under one protocol, and write a report.",
     "explore": "Analyse what a run has learnt: interpolation, latent arithmetic, features, ...",
-    "recipes": "List the recipes: name, year, data (images, points), paper, one-line summary.",
+    "recipes": "List the recipes: name, year, the data each uses (images, points, input, label, ...), paper, one-line summary.",
 }
 """Every command, with its line in the list of commands. Each is the function `command` in the file of its name."""
 MAX_DEVICES = 1024
 """The largest number of processes on one machine."""
+USAGE = {name: f"Usage: leafwing {name} SOURCE... [OPTIONS]" for name in ("train", "doctor", "show")}
+"""The first line of the help of commands that take any number of sources."""
+START = (
+    "Start: `leafwing train digits`, then `leafwing sample last`. Options of a command: `leafwing COMMAND --help`. "
+    "Guide: docs/README.md."
+)
+"""The end of the list of commands."""
 FACTORIES = ("train", "explore", "compare")
 """Commands whose options depend on recipes or a tool: there, `command` is a function from a command line to the command."""
 
@@ -152,6 +159,7 @@ def commands_for(words: Sequence[str]) -> App:
         version=__version__,
         help="Train, evaluate and analyse GANs on your own images.",
         version_flags=["--version"],
+        help_epilogue=START if not words or words[0] not in COMMANDS else None,
     )
     for name, line in COMMANDS.items():
         if name in FACTORIES and words[:1] == [name]:
@@ -159,8 +167,7 @@ def commands_for(words: Sequence[str]) -> App:
                 from leafwing.cli.train import LONG_HELP, command
 
                 end = "" if "--help-all" in words else LONG_HELP
-                usage = "Usage: leafwing train SOURCE... [OPTIONS]"
-                app.command(command(words[1:]), name=name, usage=usage, help_epilogue=end)
+                app.command(command(words[1:]), name=name, usage=USAGE[name], help_epilogue=end)
             elif name == "compare":
                 from leafwing.cli.compare import command
 
@@ -170,5 +177,5 @@ def commands_for(words: Sequence[str]) -> App:
 
                 app.command(explore.command(words[1:]), name=name, usage=explore.usage(words[1:]))
         else:
-            app.command(f"leafwing.cli.{name}:command", name=name, help=line)
+            app.command(f"leafwing.cli.{name}:command", name=name, help=line, usage=USAGE.get(name))
     return app

@@ -85,7 +85,10 @@ def command(
     ] = None,
     circular: Annotated[
         bool,
-        flag("Use --features although the training looked through a network of that family; its numbers say so.", METRICS),
+        flag(
+            "Allow --features even if the run was trained with a network of that family; the numbers are marked as circular.",
+            METRICS,
+        ),
     ] = False,
     seed: Annotated[int, option("Random seed of the samples and of the choice of real images.", METRICS)] = 0,
     recompute: Annotated[bool, flag("Recompute numbers that are already in metrics.jsonl.", METRICS)] = False,

@@ -12,7 +12,7 @@ from leafwing.cli.shared import DATA, OUTPUT, Json, as_json, flag, option, with_
 from leafwing.progress import ConsoleReporter
 from leafwing.quantities import whole
 
-KEEP = Group("What is used", sort_key=2)
+FILTERS = Group("Filters", sort_key=2)
 
 
 def list_option(text: str) -> Parameter:
@@ -36,7 +36,11 @@ def command(
     ] = None,
     points: Annotated[
         str | None,
-        option("Two landmarks, by name or number, and possibly a third one for --frontal. Default: the eyes, mouth.", DATA),
+        option(
+            "The two landmarks to align by, by name or number, and optionally a third one for --frontal. Default: the two eyes "
+            "and the mouth.",
+            DATA,
+        ),
     ] = None,
     every_box: Annotated[bool, flag("A crop of each box, instead of the largest one of each picture.", DATA)] = False,
     at: Annotated[str, option("x,y,x,y of the two landmarks, as fractions of the crop.", OUTPUT)] = "0.3,0.4,0.7,0.4",
@@ -48,17 +52,29 @@ def command(
     ] = None,
     outside: Annotated[
         Literal["reflect", "edge", "reject"],
-        option("Over the edge of its picture a crop sees it mirrored, sees its outermost pixels, or is rejected.", OUTPUT),
+        option(
+            "Where a crop extends beyond its picture: reflect (fill with the mirrored picture), edge (repeat the outermost pixels) or "
+            "reject.",
+            OUTPUT,
+        ),
     ] = "reflect",
     smallest: Annotated[
         float | None,
-        option("Reject crops with fewer pixels a side in their picture. Default: --size, so nothing is enlarged.", KEEP),
+        option(
+            "Reject crops whose side, in the original picture, is shorter than this many pixels. Default: --size, so that nothing is "
+            "enlarged.",
+            FILTERS,
+        ),
     ] = None,
     frontal: Annotated[
         float | None,
-        option("Reject faces whose third landmark is off the middle by more than this, in distances of the two: 0.2.", KEEP),
+        option(
+            "Reject faces whose third landmark is farther from the centre line than this fraction of the distance between the "
+            "other two: 0.2.",
+            FILTERS,
+        ),
     ] = None,
-    sharp: Annotated[float | None, option("Reject crops whose Laplacian has a lower variance than this.", KEEP)] = None,
+    sharp: Annotated[float | None, option("Reject crops whose Laplacian has a lower variance than this.", FILTERS)] = None,
     json: Json = False,
     **settings: Any,
 ) -> int:

@@ -7,7 +7,7 @@ from leafwing.cli.shared import Json, as_json
 
 
 def command(*, json: Json = False) -> int:
-    """List the recipes: name, year, data (images, points, further fields), paper, one-line summary."""
+    """List the recipes: name, year, the data each uses (images, points, input, label, ...), paper, one-line summary."""
     cards = recipes.catalogue()
     if json:
         documents = [
@@ -28,8 +28,11 @@ def command(*, json: Json = False) -> int:
         ]
         print(as_json(documents))
     else:
-        for card in cards:
-            further = [name for name in card.needs if name not in ("image", "label", "attributes")]
-            data = ", ".join(["images", *(["points"] if card.points else []), *further])
-            print(f"{card.name:17}  {card.year}  {data:14}  {card.paper}\n{'':25}{card.line}")
+        data = [
+            ", ".join(["images", *(["points"] if card.points else []), *(name for name in card.needs if name != "image")])
+            for card in cards
+        ]
+        width = max(map(len, data))
+        for card, fields in zip(cards, data, strict=True):
+            print(f"{card.name:17}  {card.year}  {fields:{width}}  {card.paper}\n{'':25}{card.line}")
     return 0

@@ -127,7 +127,10 @@ def command(
     root: Root = Path("runs"),
     json: Json = False,
     **settings: Annotated[
-        str, option("A new value of a learning rate or the batch size: --lr-g 1e-4 --batch 32.", TRAINING)
+        str,
+        Parameter(
+            name="--OPTION", help="A new value of a learning rate or the batch size: --lr-g 1e-4 --batch 32.", group=TRAINING
+        ),
     ],
 ) -> int:
     """Continue a run exactly from its last checkpoint.

@@ -56,7 +56,9 @@ Conditions = Annotated[
     list[str] | None,
     option("Set a condition: smiling=1, colour=red, caption=a red star, box=.2,.2,.5,.5. Repeatable.", OUTPUT),
 ]
-OutputField = Annotated[str | None, option("What to generate, if the run generates several fields.", OUTPUT)]
+OutputField = Annotated[
+    str | None, option("Field to generate, if the run generates several (for the path, see --out).", OUTPUT)
+]
 Json = Annotated[bool, flag("Print one JSON document to standard output and nothing else.", OUTPUT)]
 Root = Annotated[Path, Parameter(help="Folder that contains the numbered run folders.", group=FOLDER)]
 Devices = Annotated[int, Parameter(help="Number of processes that share the work, each with its own device.", group=MACHINE)]

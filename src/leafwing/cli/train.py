@@ -34,7 +34,7 @@ from leafwing.recipes._recommended import RECIPES
 from leafwing.settings import ARGUMENT_HELP, all_settings
 
 RECOMMENDED = Group("Options of a recommended recipe", sort_key=2)
-MOST_USED = Group("Options that most trainings need", sort_key=0)
+MOST_USED = Group("Most used options", sort_key=0)
 SHORT = (
     "recipe", "size", "images", "time", "mirror", "labels", "input", "hold_out", "seed", "device", "out", "dry_run",
 )  # fmt: skip
@@ -61,8 +61,8 @@ CALL_OPTIONS: dict[str, tuple[Any, Any, Group, str]] = {
         bool,
         False,
         FOLDER,
-        "If the run folder --out exists already, continue that run with its own settings; --time is then counted anew. Exit code: 0 "
-        "once the run is finished, 6 if the time was up before.",
+        "If the run folder --out exists already, continue that run with its own settings; --time then starts again from zero. Exit "
+        "code: 0 once the run is finished, 6 if the time ran out first.",
     ),
     "tensorboard": (bool, False, OUTPUT, "Write TensorBoard files too."),
     "dry_run": (bool, False, OUTPUT, "Print the resolved plan with measured speed, and train nothing."),

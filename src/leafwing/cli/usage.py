@@ -17,6 +17,7 @@ from cyclopts.exceptions import (
 
 from leafwing.cli.extra import explain_extra, instead
 from leafwing.cli.shared import option_values
+from leafwing.errors import nearest
 
 RUN = ": a run folder, its name or number, or 'last'"
 EXAMPLES = {
@@ -50,9 +51,10 @@ def explain(error: CycloptsError, words: Sequence[str], switches: Collection[str
             from leafwing.cli.train import requested_recipe
 
             if recipe := requested_recipe(words[1:]):
-                return f"{error}\nFor the options of {recipe}: leafwing train --recipe {recipe} --help"
-        text = str(error).rstrip(".")
-        return f"{text} {end}" if text.endswith("?") else f"{text}; {end}"
+                end = f"the options of {recipe}: leafwing train --recipe {recipe} --help"
+        word = (error.token.keyword or error.token.value).partition("=")[0]
+        near = nearest(word, [name for item in error.argument_collection for name in item.names])
+        return f"{words[0]}: no option {word}{f'; did you mean {near}?' if near else ';'} {end}"
     if isinstance(error, CoercionError) and error.token is not None and error.token.keyword:
         option, value = error.token.keyword, error.token.value
         if error.target_type is bool:

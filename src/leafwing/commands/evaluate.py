@@ -74,7 +74,7 @@ def evaluate(
         features: a key of `leafwing.metrics.FEATURES`. None: see `leafwing.metrics.choice`.
         weights: weights file of the feature network `lite0` or `inception`. None: that of the installed package, or the public one,
             downloaded once.
-        circular: use `features` although the training looked through a network of the same family; the protocol says so.
+        circular: allow `features` even if the run was trained with a network of the same family; the protocol says so.
         seed: random seed of the samples and of the choice of real ones.
         device: auto, cpu, cuda or mps.
         precision: precision of sampling: fp32, bf16 or auto; see `sample`.

@@ -136,8 +136,8 @@ def where(row: Mapping[str, Any]) -> str:
         return f"The samples are almost as far from the real images as random noise: {ends}."
     if min(value, value if row["low"] is None else row["low"]) <= real:
         return f"By this measure the samples are as near to the real images as other real images are: {ends}."
-    times = f"{value / real:.1f} times the distance of other real images, and " if name == "FID" and real > 0 else ""
-    return f"The samples are at {times}{100 * value / noise:.2g}% of the distance of random noise: {ends}."
+    times = f"{value / real:.1f} times that of other real images, and " if name == "FID" and real > 0 else ""
+    return f"The distance of the samples from the real images is {times}{100 * value / noise:.2g}% of that of random noise: {ends}."
 
 
 def describe_scale(row: Mapping[str, Any]) -> str:

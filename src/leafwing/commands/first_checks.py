@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,7 @@ from leafwing import recipes
 from leafwing.commands.feeding import pace_of_training
 from leafwing.commands.plan import check_schedule, open_replay
 from leafwing.commands.recommend import check_any
-from leafwing.errors import LeafwingError
+from leafwing.errors import LeafwingError, nearest
 from leafwing.fields import Attributes, Label
 from leafwing.game import DataSpec, Output
 from leafwing.option_names import refuse
@@ -80,8 +79,8 @@ def _refuse_other_names(
         known = known | {option.name: option.help for option in recipes.describe(name).options}
     refuse("train", options, known, pace_of_training(source, recipe, values, options, old))
     for name in options:
-        if name not in known and (near := get_close_matches(name, known, 1)) and near[0] in settings:
-            raise LeafwingError(f"train has no option {name!r}; did you mean {near[0]}?")
+        if name not in known and (near := nearest(name, known)) in settings:
+            raise LeafwingError(f"train has no option {name!r}; did you mean {near}?")
 
 
 def reading_options(values: Mapping[str, Any]) -> Any:

@@ -39,8 +39,8 @@ def forecast(
     recipe, chosen, hyperparameters = fill_in(source, recipe, chosen, hyperparameters, reporter, replay)
     plan = resolve_training(source, recipe, chosen, hyperparameters, reporter, replay)
     training = build_training(plan, images=10**12)
-    training.paces = training.paces[:1]  # if a replayed run changed its batch size, all numbers are those of the first
-    batch = training.paces[0].batch if training.paces else training.batch
+    training.phases = training.phases[:1]  # if a replayed run changed its batch size, all numbers are those of the first
+    batch = training.phases[0].batch if training.phases else training.batch
     schedule = plan.settings.schedule
     memory = estimate_footprint(training.engine, training.batches(0, 4), batch)
     speed = measured_speed(training)

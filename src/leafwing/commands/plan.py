@@ -19,7 +19,7 @@ from leafwing.commands.feeding import (
     permissive_spec,
     split_data,
 )
-from leafwing.commands.retuning import build_paces, changes_of, replayed, timeline, without_effect
+from leafwing.commands.retuning import build_phases, changes_of, replayed, timeline, without_effect
 from leafwing.commands.stopping import check_stop_on, check_stop_output, parse_stop_on
 from leafwing.commands.transfer import freeze
 from leafwing.config import DataConfig, History, OptionChange, ThreadChange
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from leafwing.engine.augmentation import Augmentation
     from leafwing.engine.processes import Processes
     from leafwing.game import DataSpec, Game
-    from leafwing.loop import Pace, Training
+    from leafwing.loop import Phase, Training
     from leafwing.recipes import Card, Value
 
 
@@ -364,8 +364,8 @@ def build_training(
     def build(options: Mapping[str, Value]) -> Game:
         return recipes.build(plan.card.name, recipe, data.spec, options)
 
-    paces = build_paces(build, timeline(plan.options, plan.history.option_changes))
-    return new_training(lambda: build(plan.options), data, plan.settings, notify, processes, images, paces=paces)
+    phases = build_phases(build, timeline(plan.options, plan.history.option_changes))
+    return new_training(lambda: build(plan.options), data, plan.settings, notify, processes, images, phases=phases)
 
 
 def measured_speed(training: Training) -> float:
@@ -385,7 +385,7 @@ def new_training(
     processes: Processes | None = None,
     images: int | None = None,
     planned: int = 0,
-    paces: Sequence[Pace] = (),
+    phases: Sequence[Phase] = (),
 ) -> Training:
     """Builds a training loop before its first turn.
 
@@ -394,7 +394,7 @@ def new_training(
         data: the training data.
         settings: the settings, fully resolved.
         notify, processes, images: see `build_training`.
-        planned, paces: see `Training`.
+        planned, phases: see `Training`.
 
     Raises:
         LeafwingError: the recipe declares outputs that do not fit the data.
@@ -417,7 +417,7 @@ def new_training(
     if "lite0" in game.pretrained:
         lite0.load(setup.device)  # raises if it is not installed
     engine = Engine(game, setup, notify=notify, processes=processes, augmentation=augmentation)
-    for batch in {game.batch, *(pace.batch for pace in paces)}:
+    for batch in {game.batch, *(phase.batch for phase in phases)}:
         engine.processes.check_divisible(batch)
     data = add_streams(data, game)
     batches = data.batches(
@@ -431,7 +431,7 @@ def new_training(
     check_outputs(Model(game, data.spec, str(engine.device), clock=Clock(total=1)), examples)
     if settings.schedule.stop_on is not None:
         check_stop_output(settings.schedule.stop_on, game, data.spec)
-    return Training(game, batches, engine, images=images, batch=game.batch, planned=planned, paces=paces)
+    return Training(game, batches, engine, images=images, batch=game.batch, planned=planned, phases=phases)
 
 
 def build_augmentation(option: str, spec: DataSpec, planned: int) -> Augmentation | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from leafwing import recipes
 from leafwing.commands.plan import build_training, check_before_reading, measured_speed, resolve_training
-from leafwing.errors import LeafwingError, did_you_mean
+from leafwing.errors import LeafwingError, did_you_mean, nearest
 from leafwing.machine import load
 from leafwing.progress import Reporter
 from leafwing.quantities import show_count, show_duration
@@ -213,8 +213,8 @@ def check_any(options: Mapping[str, Value]) -> None:
     known = {option.name for name in rule.RECIPES for option in recipes.describe(name).options}
     for name in options:
         if name not in known:
-            near = did_you_mean(name, known).partition(" Available:")[0]
-            guess = f"{near} O" if near.endswith("?") else ": o"
+            near = nearest(name, known)
+            guess = f"; did you mean {near}? O" if near else ": o"
             raise LeafwingError(
                 f"no option {name!r}{guess}ptions depend on the recipe, see `leafwing train --recipe X --help`"
             )

@@ -25,7 +25,7 @@ from leafwing.recipes import Card, Option, Value
 from leafwing.settings import reserved_names
 
 if TYPE_CHECKING:
-    from leafwing.loop import Pace, Training
+    from leafwing.loop import Phase, Training
     from leafwing.runs import Run
 
 Timeline = Sequence[tuple[int, Mapping[str, Value]]]
@@ -78,18 +78,18 @@ def replayed(old: Run, card: Card, values: Mapping[str, object], images: int) ->
     return [(start, card.resolve({**part, **values})) for start, part in line if start < max(images, 1)]
 
 
-def build_paces(build: Callable[[Mapping[str, Value]], Game], line: Timeline) -> list[Pace]:
+def build_phases(build: Callable[[Mapping[str, Value]], Game], line: Timeline) -> list[Phase]:
     """The batch sizes and optimisers over training; none if nothing changes. Leaves the random state as it is."""
-    from leafwing.loop import Pace
+    from leafwing.loop import Phase
 
     if len(line) == 1:
         return []
-    paces = []
+    phases = []
     for images, values in line:
         game = _build_seeded(build, values)
         optimisers = {name: player.optimiser for name, player in game.players.items() if player.optimiser is not None}
-        paces.append(Pace(images, game.batch, optimisers))
-    return paces
+        phases.append(Phase(images, game.batch, optimisers))
+    return phases
 
 
 def _build_seeded(build: Callable[[Mapping[str, Value]], Game], values: Mapping[str, Value]) -> Game:
@@ -165,8 +165,8 @@ def check_changes(run: Run, values: Mapping[str, object], line: Timeline, images
             raise InvalidOption(
                 name,
                 values[name],
-                "only options that change nothing but learning rates or the batch size can change while a run goes on; this one "
-                f"changes {place} too. For a new run with it: "
+                "only learning rates and the batch size can be changed in an existing run; this option also changes "
+                f"{place}. To train a new run with it: "
                 f"leafwing train --from {shlex.quote(str(run.folder))} --{name.replace('_', '-')} {values[name]}",
             )
         before = after
@@ -188,7 +188,7 @@ def describe_change(old: Timeline, new: Timeline, training: Training) -> list[st
     clock, scale = training.clock, training.engine.lr_scale
     _, changes = changes_of([(0, values_at(old, clock.images)), (clock.images, values_at(new, clock.images))])
     lines = [str(change) for change in changes]
-    optimisers = next((pace.optimisers for pace in reversed(training.paces) if pace.images <= clock.images), {})
+    optimisers = next((phase.optimisers for phase in reversed(training.phases) if phase.images <= clock.images), {})
     if lines and (scale != 1 or any(callable(optimiser.lr) for optimiser in optimisers.values())):
         rates = ", ".join(f"{name} {at(optimiser.lr, clock) * scale:.3g}" for name, optimiser in optimisers.items())
         lines.append(

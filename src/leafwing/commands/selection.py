@@ -132,7 +132,7 @@ def select_checkpoints(run: Run, checkpoint: int | str | None) -> list[int]:
     existing = list(run.weights())
     if checkpoint in (None, "last", "all"):
         return existing if checkpoint == "all" else existing[-1:]
-    if (images := run.resolve_checkpoint(checkpoint)) not in existing:
+    if (images := run.resolve_checkpoint(checkpoint, "last, best, all")) not in existing:
         raise LeafwingError(
             f"{run.folder} has no checkpoint at {images:,} images; available: {', '.join(map(str, existing))}, or all"
         )

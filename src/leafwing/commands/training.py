@@ -17,7 +17,7 @@ from leafwing.commands.first_checks import check_training
 from leafwing.commands.launching import join_processes
 from leafwing.commands.plan import build_training, changed_machine, new_training, resolve_training
 from leafwing.commands.recommend import fill_in
-from leafwing.commands.retuning import build_paces, changes_of, check_changes, check_values, describe_change, timeline
+from leafwing.commands.retuning import build_phases, changes_of, check_changes, check_values, describe_change, timeline
 from leafwing.commands.session import run_session, sheet_rows, tensorboard_writer
 from leafwing.commands.stopping import choose_stop_features, parse_stop_on
 from leafwing.commands.transfer import start_again, start_from
@@ -212,7 +212,7 @@ def resume(
             planned = opened.history.planned or old.schedule.images
             training = new_training(
                 lambda: opened.build_game(hyperparameters), data, settings, progress.say, processes,
-                planned=planned, paces=build_paces(opened.build_game, line),
+                planned=planned, phases=build_phases(opened.build_game, line),
             )  # fmt: skip
             training.game.pretrained = sorted({*training.game.pretrained, *opened.pretrained})
             if old.schedule.stop_on:

@@ -101,9 +101,7 @@ def freeze(game: Game, option: str, say: Callable[[str], None] = lambda text: No
             raise InvalidOption("freeze", option, "must be players and numbers of layers, such as D:4 or D:4,G:2")
         layers = count(number, "freeze")
         if name not in game.players:
-            raise InvalidOption(
-                "freeze", option, f"the players are {', '.join(game.players)}{did_you_mean(name, game.players)}"
-            )
+            raise InvalidOption("freeze", option, f"no player {name!r}{did_you_mean(name, game.players)}")
         names = freeze_layers(game.players[name].net, layers)
         if layers >= len(names):
             raise InvalidOption("freeze", option, f"{name} has {len(names)} layers; at most {len(names) - 1} can be frozen")

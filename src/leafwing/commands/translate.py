@@ -65,7 +65,7 @@ def translate(
 ) -> Translation:
     """Translates pictures with a run that generates images from images; names, sub-folders, sizes and transparency are kept.
 
-    Fully convolutional networks translate each picture in its own size; an enlarger makes pictures larger by its factor. For
+    Fully convolutional networks translate each picture in its own size; an upscaler makes pictures larger by its factor. For
     others each picture is stretched to the size of the model's input, and what is generated to the size of the picture. Large
     pictures are computed in tiles, with the same result. The type of file is kept where it can hold the result, else it is PNG (for
     clips WebP). Only a few pictures are in memory at a time.

@@ -94,7 +94,7 @@ def derives(name: str, choice: bool | None = None) -> bool:
     """Whether an input is derived from the pictures that a trained translator is used on.
 
     What only leaves out a part of a picture (grey, edges, hole) is derived from it, as in training. What makes it worse (blur, low4)
-    is not: the network undoes that, so pictures are the input themselves, and an enlarger makes them larger.
+    is not: the network undoes that, so pictures are the input themselves, and an upscaler makes them larger.
 
     Args:
         name: a key of `DERIVED`.

@@ -265,7 +265,7 @@ def check_built_in(path: Place, options: Options) -> None:
         (f"--labels {options.labels}", options.labels is not None),
     ):
         if chosen:
-            raise LeafwingError(f"{option}: the built-in data set {path} has no files to read; omit it")
+            raise LeafwingError(f"{option} applies only to your own files; {path} is built in: omit this option")
 
 
 def check_fields(path: Place, fields: str | None) -> None:

@@ -315,13 +315,11 @@ def refusal_reason(
     arrays = any(name.lower().endswith((".npy", ".npz", ".h5", ".hdf5")) for name in source.side_files)
     if not accepted and not rejected:
         return (
-            f"{source.path}: no images. Looked for JPEG, PNG, WebP, AVIF, BMP, TIFF and GIF files, also in sub-folders, "
-            "and for IDX files (*-images-idx3-ubyte[.gz])."
-            + " NumPy and HDF5 files are sources by themselves: give the path of one, with all images in one array."
-            * arrays
+            f"{source.path}: no images. It should contain picture files (JPEG, PNG, WebP, ...; sub-folders are searched), IDX "
+            "files, or .parquet or .tar files." + " Arrays (.npy, .npz, .h5) are given by their own path." * arrays
         )
     if not accepted:
-        return f"{source.path}: none of {len(rejected)} files can be used. {first}"
+        return f"{source.path}: none of its files can be used ({len(rejected)} rejected). {first}"
     if broken > (accepted + broken) / 2:
         return f"{source.path}: {broken} of {accepted + broken} images cannot be read, more than half. {first}"
     return None

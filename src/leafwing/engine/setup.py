@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from leafwing.errors import LeafwingError
+from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.machine import cores, processor
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -86,7 +86,9 @@ def choose(
         raise LeafwingError(f"no device {device!r}; choose from {', '.join(DEVICES)}")
     elif not available[kind]:
         names = ", ".join(name for name, is_available in available.items() if is_available)
-        raise LeafwingError(f"this machine (or this build of torch) has no {kind}; it has: {names}")
+        raise InvalidOption(
+            "device", device, f"not available on this machine or in this build of PyTorch; available: {names}"
+        )
     else:
         why["device"] = REQUESTED
     if precision not in PRECISIONS:

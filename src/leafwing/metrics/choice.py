@@ -1,4 +1,4 @@
-"""Which feature network judges samples: the default, and that it is none of a kind that their training looked through."""
+"""Which feature network judges samples: the default, and that it is none of a kind with which they were trained."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class FeatureChoice:
     Args:
         name: a key of `FEATURES`.
         reason: why it was chosen; empty if the user named it.
-        trained_through: the network of its family that the training looked through, if the user insists on it.
+        trained_through: the network of its family with which the run was trained, if the user insists on it.
     """
 
     name: str
@@ -34,7 +34,9 @@ class FeatureChoice:
     def __str__(self) -> str:
         """One line for the user; empty if there is nothing to say."""
         if self.trained_through:
-            return f"features {self.name}: circular, because the training looked through {self.trained_through}; its rows say so"
+            return (
+                f"features {self.name}: circular, because the run was trained with {self.trained_through}; its rows say so"
+            )
         return f"features {self.name}: {self.reason}" if self.reason else ""
 
 
@@ -48,18 +50,18 @@ def choose_features(
 ) -> FeatureChoice:
     """The feature network, and why.
 
-    A network that a critic or a loss looked through is no judge of what it trained, because a generator learns to please it, not
+    A network that was part of a critic or a loss is no judge of what it trained, because a generator learns to please it, not
     people, and neither is one that was trained on the same images: Kynkaanniemi et al. 2023, arXiv:2203.06026.
 
     Args:
         kind: what the samples are.
-        pretrained: the networks that each training looked through, by run or recipe; see `Game.pretrained`.
+        pretrained: the networks with which each run was trained, by run or recipe; see `Game.pretrained`.
         metrics: those that are computed.
         requested: the network that the user named; None: `lite0` for images in colour if it is installed, else `own`.
-        circular: the user insists on a network that the training looked through.
+        circular: the user insists on a network with which the run was trained.
 
     Raises:
-        LeafwingError: no such network, or one that a training looked through.
+        LeafwingError: no such network, or one with which a run was trained.
     """
     if requested is not None:
         if requested not in FEATURES:
@@ -69,9 +71,8 @@ def choose_features(
         require_unseen(requested, pretrained)
         return FeatureChoice(requested)
     if trainings := [name for name in pretrained if relatives("lite0", {name: pretrained[name]})]:
-        return FeatureChoice(
-            "own", f"the training of {' and '.join(trainings)} looked through {relatives('lite0', pretrained)}"
-        )
+        be = "was" if len(trainings) == 1 else "were"
+        return FeatureChoice("own", f"{' and '.join(trainings)} {be} trained with {relatives('lite0', pretrained)}")
     channels, (height, width) = kind.shape[0], kind.shape[-2:] if len(kind.shape) > 2 else (0, 0)
     if CLASSIFIED in metrics:
         return FeatureChoice("own", f"{CLASSIFIED} needs a classifier")
@@ -87,18 +88,18 @@ def choose_features(
 
 
 def relatives(name: str, pretrained: Mapping[str, Sequence[str]]) -> str:
-    """The networks that trainings looked through which are of the same family as `name`; empty if none is."""
+    """The networks with which runs were trained that are of the same family as `name`; empty if none is."""
     family = FAMILIES.get(name)
     names = {other for networks in pretrained.values() for other in networks}
     return " and ".join(sorted(other for other in names if other == name or (family and FAMILIES.get(other) == family)))
 
 
 def require_unseen(name: str, pretrained: Mapping[str, Sequence[str]]) -> None:
-    """Raises LeafwingError if a training looked through a network of the same family."""
+    """Raises LeafwingError if a run was trained with a network of the same family."""
     for training, networks in pretrained.items():
         if relative := relatives(name, {training: networks}):
             raise LeafwingError(
-                f"features {name} cannot judge {training}: its training looked through {relative}"
+                f"features {name} cannot judge {training}, which was trained with {relative}"
                 + ("" if relative == name else f", which was trained on {FAMILIES[name]} too")
                 + ". Use --features own; `leafwing evaluate --circular` computes such numbers all the same, and marks them"
             )

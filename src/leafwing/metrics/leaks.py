@@ -15,7 +15,7 @@ training images, left out here. Three numbers of each kind:
 If t - f is below one half, the classifier cannot tell, as for images without up and down, and `turned` is undefined. The interval is
 normal, with Agresti and Coull's adjusted shares. It assumes that the classifier errs on unchanged samples as often as on real images.
 
-Kinds: turned (by quarter turns; by a half turn if not square), inverted (lightness), recoloured (hue, saturation; with `diff` also
+Kinds: turned (by 90 degrees; by 180 if not square), inverted (lightness), recoloured (hue, saturation; with `diff` also
 brightness and contrast), shifted (with an empty border), cut_out (an empty rectangle).
 """
 

@@ -1,7 +1,7 @@
 """FastGAN's networks: Liu et al. 2021, arXiv:2101.04775. All convolutions are spectrally normalised, as in the authors' code.
 
 Skip-layer excitation: a small map weights the channels of one 16 times as large. The discriminator has small decoders, which must
-rebuild its input from its maps. For 16 to 256 px, rectangles, 1 to 4 channels.
+reconstruct its input from its maps. For 16 to 256 px, rectangles, 1 to 4 channels.
 """
 
 from __future__ import annotations

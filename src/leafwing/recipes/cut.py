@@ -63,7 +63,7 @@ def cut(
         max_width: maximum number of channels in any layer.
         lr_g: learning rate of G and of the MLPs.
         lr_d: learning rate of D.
-        decay: share of training after which the learning rates fall linearly to 0; 1 for constant ones.
+        decay: fraction of training after which the learning rates fall linearly to 0; 1 keeps them constant.
         beta1: Adam's beta1.
         ema: half-life of the EMA of G's weights, in images; 0 disables it, as in the paper.
         batch: batch size (images of each kind per update).

@@ -3,10 +3,10 @@
 Translates between two kinds of images without pairs: what is translated there and back must be the original.
 
 G makes images from inputs, F inputs from images, and each kind has a discriminator of patches with the least-squares objective. D's
-loss is halved, and D sees a history of 50 fakes. Where channels are equal, G(image) must be the image and F(input) the input: the
-paper's identity loss, with half the cycle's weight, the authors' default. Learning rates fall to 0 in the second half of training.
-
-As in the paper, G and F are residual, and the batch is 1; its patches have 70 px, here 16 below 128 px.
+loss is halved, and D sees a history of 50 fakes. If image and input have the same number of channels, G(image) should equal the image
+and F(input) the input: the paper's identity loss, with half the cycle's weight, the authors' default. Learning rates fall to 0 in the
+second half of training. As in the paper, G and F are residual networks and the batch size is 1. The paper's patches have 70 px;
+below 128 px they have 16 here.
 """
 
 from typing import Any
@@ -54,7 +54,7 @@ def cyclegan(
         max_width: maximum number of channels in any layer.
         lr_g: learning rate of both translators.
         lr_d: learning rate of both discriminators.
-        decay: share of training after which the learning rates fall linearly to 0; 1 for constant ones.
+        decay: fraction of training after which the learning rates fall linearly to 0; 1 keeps them constant.
         beta1: Adam's beta1.
         ema: half-life of the EMA of the translators' weights, in images; 0 disables it, as in the paper.
         batch: batch size (images of each kind per update).

@@ -1,6 +1,6 @@
 """FastGAN. Liu et al. 2021, Towards Faster and Stabilized GAN Training for High-fidelity Few-shot Image Synthesis, arXiv:2101.04775
 
-A light generator with skip-layer excitation, and a discriminator that must rebuild its input: for few images.
+A light generator with skip-layer excitation, and a discriminator that must reconstruct its input: for few images.
 
 Decoders rebuild real images from the discriminator's maps, whole and in part, so that it learns what they look like instead of
 memorising them. Both networks see images through DiffAugment (`--augment`), as in the authors' code. There the distance of
@@ -41,11 +41,11 @@ def fastgan(
     """Skip-layer excitation, self-supervised discriminator, hinge loss, DiffAugment.
 
     Args:
-        rebuild: weight of the distance of real images and what the decoders rebuild of them.
+        rebuild: weight of the distance between real images and their reconstructions by D's decoders.
         distance: what compares them: lite0, from an optional package; pixels, L1; auto: lite0 if it is installed, else pixels.
         latent: dimension of the latent vector.
         prior: distribution of the latents.
-        width: channels at 128 px; twice as many at 64 px, four times at 16 px, 16 times at 4 px.
+        width: channels at 128 px; times 0.5 at 256 px, 2 at 32 and 64 px, 4 at 16 px, 8 at 8 px, 16 at 4 px.
         max_width: maximum number of channels in any layer.
         lr_g: learning rate of G.
         lr_d: learning rate of D.

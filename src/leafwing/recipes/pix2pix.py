@@ -6,8 +6,8 @@ A conditional GAN whose condition is an image x. G is a U-Net; its only noise is
 patches of the pair (x, y), its loss is halved as in the paper, and G also minimises the L1 distance to the real y. With
 --adversarial 0 there is no D, and G minimises the L1 distance alone, the paper's baseline.
 
-The paper normalises with the statistics of the batch, also when sampling, and a batch of 1. That is instance normalisation, which
-does not depend on the batch size, and is used here. As in the authors' code, the bottleneck is not normalised (errata), and G's loss
+The paper uses batch statistics, also when sampling, with a batch size of 1. This equals instance normalisation, which does not
+depend on the batch size and is used here. As in the authors' code, the bottleneck is not normalised (errata), and G's loss
 uses the same generated images that D was trained on. The paper's images have 256 px; with smaller ones the U-Net has fewer layers.
 """
 
@@ -46,7 +46,8 @@ def pix2pix(
     Args:
         adversarial: weight of the adversarial loss of G; 0 for the L1 distance alone.
         l1: weight of the L1 distance between generated and real images.
-        patch: side of the patches that D scores, in pixels: 1, 16, 34, 70 (paper), 142 or 286; 0: 70 from 128 px on, else 16.
+        patch: side of the patches that D scores, in pixels: 1, 16, 34, 70 (paper), 142 or 286; 0 chooses 70 for images from 128 px on,
+            else 16.
         scales: number of discriminators, each for images of half the size of the one before (pix2pixHD); 1 as in the paper.
         dropout: probability of dropout in the first three layers of G's decoder.
         norm: normalisation: instance; or batch, with running statistics when sampling.

@@ -41,11 +41,11 @@ def projected(
 
     Args:
         backbone: the frozen network: lite0, from an optional package; random, the same with constant random weights.
-        resolution: side to which images are resized before it, a multiple of 32 (authors: 224).
+        resolution: side to which images are resized before they enter the frozen network, a multiple of 32 (authors: 224).
         mixed: channels of the largest mixed map; twice as many in each smaller one.
         latent: dimension of the latent vector.
         prior: distribution of the latents.
-        width: channels of G at 128 px; twice as many at 64 px, four times at 16 px, 16 times at 4 px.
+        width: channels of G at 128 px; times 0.5 at 256 px, 2 at 32 and 64 px, 4 at 16 px, 8 at 8 px, 16 at 4 px.
         max_width: maximum number of channels in any layer of G.
         lr_g: learning rate of G.
         lr_d: learning rate of D.

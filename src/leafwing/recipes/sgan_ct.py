@@ -41,7 +41,7 @@ def sgan_ct(
     ema: float = 0,
     batch: int = 16,
 ) -> Game:
-    """A denoiser and an enlarger, each with a discriminator of patches; non-saturating objective and L1 distance.
+    """A denoiser and an upscaler, each with a discriminator of patches; non-saturating objective and L1 distance.
 
     Args:
         noise: standard deviation of the noise that is added to inputs in training, where pixels are from -1 to 1.

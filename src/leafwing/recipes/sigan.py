@@ -54,7 +54,7 @@ def sigan(
     ema: float = 0,
     batch: int = 16,
 ) -> Game:
-    """Residual enlarger, DCGAN's critic with an embedding, non-saturating objective, L1 distance and contrastive loss.
+    """Residual upscaler, DCGAN's critic with an embedding, non-saturating objective, L1 distance and contrastive loss.
 
     Args:
         adversarial: weight of the adversarial loss of G.

@@ -326,11 +326,16 @@ def split_list(value: str | Sequence[str] | None) -> list[str]:
 def parse_seeds(value: int | str | Sequence[int]) -> list[int]:
     """A number of seeds, counted from 0 (`3`: 0, 1 and 2), or a list of seeds (`7,8`)."""
     is_list = not isinstance(value, int | str) or "," in str(value)
-    if not is_list:
-        return list(range(whole(value, "seeds", 1)))
-    seeds = [whole(seed, "seed", 0) for seed in (split_list(value) if isinstance(value, str) else value)]  # type: ignore[union-attr]
+    try:
+        if not is_list:
+            return list(range(whole(value, "seeds", 1)))
+        seeds = [whole(seed, "seed", 0) for seed in (split_list(value) if isinstance(value, str) else value)]  # type: ignore[union-attr]
+    except InvalidOption:
+        seeds = []
     if not seeds or len({*seeds}) < len(seeds):
-        raise InvalidOption("seeds", value, "give a number of seeds, or a list of different seeds")
+        raise InvalidOption(
+            "seeds", value, "must be a number of seeds, such as 3, or a list of different seeds, such as 7,8"
+        )
     return seeds
 
 
