@@ -36,7 +36,7 @@ def check_memory(training: Training, options: Mapping[str, Any], say: Callable[[
     """
     from leafwing.engine.footprint import estimate_footprint, state_tensors, total_bytes
 
-    engine, batch = training.engine, training.paces[0].batch if training.paces else training.batch
+    engine, batch = training.engine, training.phases[0].batch if training.phases else training.batch
     free = free_memory(engine.setup.device)
     if free is None or engine.processes.world_size > 1:
         return
