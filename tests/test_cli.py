@@ -591,4 +591,4 @@ def test_a_damaged_run_is_listed_and_explained(tmp_path: Path, capsys: pytest.Ca
     assert cli.run(["runs", "--root", str(tmp_path)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[1].split() == ["0001-a", "(damaged)"]
-    assert "run.json is not valid JSON (line 2). Restore it from a copy" in lines[2]
+    assert "run.json: not valid JSON" in lines[2]
