@@ -404,7 +404,7 @@ def test_the_table_of_runs_includes_a_damaged_one(folder: Path, tmp_path: Path) 
     (root / "0002-broken" / "run.json").write_text("{")
     table = commands.list_runs(root)
     assert [row["run"] for row in table] == ["0001-dcgan-pictures", "0002-broken"]
-    assert "is not valid JSON" in table[1]["error"]
+    assert "not valid JSON" in table[1]["error"]
     assert json.dumps(table)
 
 
