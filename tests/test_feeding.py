@@ -15,7 +15,7 @@ from PIL import Image as PillowImage
 
 import leafwing
 from leafwing.commands.feeding import generates_from_pictures, permissive_spec, reload_data, split_data
-from leafwing.commands.plan import resolve_training
+from leafwing.commands.plan import describe_held_out, resolve_training
 from leafwing.config import DataConfig, convert_json
 from leafwing.data import Dataset, load
 from leafwing.errors import LeafwingError
@@ -147,6 +147,8 @@ def test_translators_hold_out_a_tenth_by_default(tmp_path: Path) -> None:
     resolved = resolve_training(folder, "pix2pix", {"input": "grey", "size": 16}, {}, Listener())
     assert resolved.data_config.held_out == 1
     assert any("held out of training: 1 of 12" in message for message in messages)
+    assert describe_held_out(125, 500, False) == "held out of training: 125 of 500, for evaluation; see --hold-out"
+    assert "none, because --hold-out auto needs 500 images; --hold-out 20 takes" in describe_held_out(0, 200, False)
     for value, expected in ((0, 0), (5, 5), ("auto", 1)):
         given = {"input": "grey", "size": 16, "hold_out": value}
         assert resolve_training(folder, "pix2pix", given, {}, Reporter()).data_config.held_out == expected

@@ -165,10 +165,8 @@ def resolve_training(
     if hold_out is None:
         hold_out = old.data.held_out if old else "auto" if schedule.stop_on or from_pictures else 0
     held_out = hold_out_count(hold_out, len(used), dataset.spec.points, from_pictures)
-    if held_out and from_pictures and reading.hold_out is None and not old:
-        progress.say(
-            f"held out of training: {held_out:,} of {len(used):,}, for progress sheets and evaluation; see --hold-out"
-        )
+    if hold_out == "auto" and not dataset.spec.points:
+        progress.say(describe_held_out(held_out, len(used), from_pictures))
     labelled, labelled_seed = parse_labelled(
         old.data.labelled if old and reading.labelled is None else reading.labelled,
         old.data.labelled_seed if old and reading.labelled_seed is None else reading.labelled_seed,
@@ -264,6 +262,17 @@ def check_before_reading(
             32, 32
         ):  # so it does not depend on the images
             raise LeafwingError(problem)
+
+
+def describe_held_out(number: int, n: int, from_pictures: bool) -> str:
+    """What `--hold-out auto` does with n images, or with pairs if images are generated from pictures."""
+    from leafwing.data.split import MIN_PAIRS, MIN_SIZE
+
+    if number:
+        sheets = "progress sheets and " if from_pictures else ""
+        return f"held out of training: {number:,} of {n:,}, for {sheets}evaluation; see --hold-out"
+    least = f"{MIN_PAIRS} pairs" if from_pictures else f"{MIN_SIZE} images"
+    return f"held out of training: none, because --hold-out auto needs {least}; --hold-out {max(1, n // 10)} takes a tenth"
 
 
 def find_repeated(
