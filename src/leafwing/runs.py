@@ -177,19 +177,24 @@ class Run:
             parent.mkdir(parents=True, exist_ok=True)
             temporary = parent / f".new-{os.getpid()}-{time.time_ns()}"
             temporary.mkdir()
-        files.write(temporary / "recipe.py", recipe.read_bytes())
-        files.write(temporary / "run.json", json.dumps(config, indent=2, ensure_ascii=False) + "\n")
-        files.write(temporary / "log.jsonl", "")
-        with files.storage(str(temporary)):
-            (temporary / "samples").mkdir()
-        while True:
-            folder = Path(out) if out else Path(root) / f"{next_number(root):04d}-{config['recipe']}-{slug(config)}"
-            try:
-                os.rename(temporary, folder)
-                return cls(folder, trust=True)
-            except OSError as error:
-                if out or not folder.exists():
-                    raise StorageError(f"cannot create {folder}: {error.strerror}") from error
+        try:
+            files.write(temporary / "recipe.py", recipe.read_bytes())
+            files.write(temporary / "run.json", json.dumps(config, indent=2, ensure_ascii=False) + "\n")
+            files.write(temporary / "log.jsonl", "")
+            with files.storage(str(temporary)):
+                (temporary / "samples").mkdir()
+            while True:
+                folder = Path(out) if out else Path(root) / f"{next_number(root):04d}-{config['recipe']}-{slug(config)}"
+                try:
+                    os.rename(temporary, folder)
+                    break
+                except OSError as error:
+                    if out or not folder.exists():
+                        raise StorageError(f"cannot create {folder}: {error.strerror}") from error
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        return cls(folder, trust=True)
 
     @contextmanager
     def lock(self) -> Iterator[None]:

@@ -294,7 +294,7 @@ def test_a_damaged_record_is_refused_with_the_key_named(
     with pytest.raises(LeafwingError, match=r"compare\.json: " + message):
         load(path)
     path.write_text("{")
-    with pytest.raises(LeafwingError, match=r"compare\.json cannot be read"):
+    with pytest.raises(LeafwingError, match=r"compare\.json: not valid JSON"):
         load(path)
 
 

@@ -120,6 +120,44 @@ def test_a_damaged_pack_is_repaired(source: Path, cache: Path, name: str, damage
     assert packs(cache) == [first.fingerprint]
 
 
+@pytest.mark.parametrize("name", ["pictures.npy", "labels.npy", "index.json", "pack.json", "checksums.json"])
+def test_a_flipped_bit_in_a_pack_is_noticed_and_said(source: Path, cache: Path, name: str) -> None:
+    first = load(source)
+    expected = first.array.copy()
+    part = cache / "packs" / first.fingerprint / name
+    content = bytearray(part.read_bytes())
+    content[-9] ^= 1
+    part.write_bytes(content)
+    assert load_pack(first.fingerprint) is None
+    again = load(source)
+    assert np.array_equal(again.array, expected)
+    assert f"The decoded images in the cache ({cache}) were damaged, and were made anew from the source." in again.notes
+    assert not any("damaged" in note for note in load(source).notes)
+
+
+@pytest.mark.parametrize("value", [-1, 2])
+def test_labels_outside_of_the_classes_are_damage(source: Path, cache: Path, value: int) -> None:
+    first = load(source)
+    folder = cache / "packs" / first.fingerprint
+    labels = np.load(folder / "labels.npy")
+    labels[0] = value
+    np.save(folder / "labels.npy", labels)
+    (folder / "checksums.json").unlink()  # as of an earlier version
+    assert load_pack(first.fingerprint) is None
+    again = load(source).labels
+    assert again is not None
+    assert {*again.tolist()} == {0, 1}
+
+
+def test_packs_of_earlier_versions_get_checksums(source: Path, cache: Path) -> None:
+    first = load(source)
+    record = cache / "packs" / first.fingerprint / "checksums.json"
+    before = record.read_bytes()
+    record.unlink()
+    assert load_pack(first.fingerprint) is not None
+    assert record.read_bytes() == before
+
+
 @pytest.mark.parametrize("content", ["", "[]", "{", '{"fingerprint": "../../x", "rejects": [], "notes": []}'])
 def test_a_damaged_listing_does_no_harm(source: Path, cache: Path, content: str) -> None:
     first = load(source)

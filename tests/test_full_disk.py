@@ -1,0 +1,150 @@
+"""A disk that is full from the N-th write on, for every N: what was saved is intact, and the same command then ends as if nothing had
+happened."""
+
+from __future__ import annotations
+
+import builtins
+import errno
+import io
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file
+
+import leafwing
+from leafwing.errors import LeafwingError, StorageError
+from leafwing.runs import Run
+
+TINY: dict[str, Any] = {
+    "recipe": "gan", "width": 4, "width_d": 4, "latent": 2, "batch": 8, "images": 48, "save_every": 16, "grid_every": 32,
+    "log_every": 8, "threads": 1, "device": "cpu", "progress": False,
+}  # fmt: skip
+WRITING = ("w", "a", "x", "+")
+
+
+class Disk:
+    """Counts what needs space below a folder: files opened for writing, flushed, renamed, and new folders; fails from `full_at` on."""
+
+    def __init__(self, folder: Path, full_at: int = 10**9) -> None:
+        self.folder, self.full_at, self.count = str(folder), full_at, 0
+        self.code = errno.ENOSPC
+
+    def use(self, path: Any) -> None:
+        if isinstance(path, int) or str(path).startswith(self.folder):
+            self.count += 1
+            if self.count >= self.full_at:
+                raise OSError(self.code, os.strerror(self.code), None if isinstance(path, int) else str(path))
+
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        with pytest.MonkeyPatch.context() as patch:
+            original = io.open
+
+            def opened(file: Any, mode: str = "r", *arguments: Any, **options: Any) -> Any:
+                if any(sign in mode for sign in WRITING):
+                    self.use(file)
+                return original(file, mode, *arguments, **options)
+
+            patch.setattr(io, "open", opened)
+            patch.setattr(builtins, "open", opened)
+            for name in ("fsync", "replace", "rename", "mkdir"):
+                patch.setattr(os, name, self._counting(getattr(os, name), last=name in ("replace", "rename")))
+            yield
+
+    def _counting(self, function: Callable[..., Any], last: bool) -> Callable[..., Any]:
+        def counted(*arguments: Any, **options: Any) -> Any:
+            self.use(arguments[1] if last else arguments[0])
+            return function(*arguments, **options)
+
+        return counted
+
+
+def check_folder(folder: Path) -> None:
+    """Everything in a run folder can be read, and nothing is left of what could not be written."""
+    run = Run(folder, trust=True)
+    game = run.build_game()
+    for images in run.weights():
+        run.load_weights(game, images)
+    state = run.resume_state()
+    assert state is None or state["images"] in run.weights()
+    assert all(record["images"] % 8 == 0 for record in run.records())
+    assert all("value" in row for row in run.metrics())
+    assert [*folder.rglob("*.part")] == []
+
+
+def same_weights(a: Path, b: Path) -> bool:
+    one, other = load_file(Run(a).require_weights()), load_file(Run(b).require_weights())
+    return one.keys() == other.keys() and all(one[key].equal(other[key]) for key in one)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    leafwing.train("ring", out=folder, **TINY)
+    return folder
+
+
+@pytest.mark.slow
+def test_a_training_on_a_full_disk_loses_nothing(tmp_path: Path, trained: Path) -> None:
+    disk = Disk(tmp_path)
+    with disk.installed():
+        leafwing.train("ring", out=tmp_path / "counted", **TINY)
+    assert disk.count > 40
+    for number in range(1, disk.count + 1):
+        folder = tmp_path / f"run{number}"
+        with Disk(tmp_path, number).installed(), pytest.raises(StorageError, match=r"No space left|cannot"):
+            leafwing.train("ring", out=folder, **TINY)
+        if not folder.exists():
+            continue
+        check_folder(folder)
+        if (state := Run(folder).resume_state()) is None or state["images"] < TINY["images"]:
+            leafwing.resume(folder, progress=False, trust=True)
+        assert same_weights(folder, trained), number
+        shutil.rmtree(folder)
+    assert [path.name for path in tmp_path.glob(".new-*")] == []
+
+
+@pytest.mark.slow
+def test_an_evaluation_on_a_full_disk_loses_nothing(tmp_path: Path, trained: Path) -> None:
+    def evaluate(folder: Path, seed: int = 0) -> list[dict[str, Any]]:
+        return leafwing.evaluate(folder, metrics="modes", n=64, seed=seed, progress=False)
+
+    folder = tmp_path / "run"
+    shutil.copytree(trained, folder)
+    before = evaluate(folder)
+    disk = Disk(tmp_path)
+    with disk.installed():
+        evaluate(folder, seed=1)
+    for number in range(1, disk.count + 1):
+        with Disk(tmp_path, number).installed(), pytest.raises(StorageError, match="No space left"):
+            evaluate(folder, seed=1 + number)
+        check_folder(folder)
+        assert [row["value"] for row in Run(folder).metrics()[: len(before)]] == [row["value"] for row in before]
+        assert evaluate(folder, seed=1 + number)
+
+
+@pytest.mark.parametrize("damage", ["read-only", "taken away"])
+def test_a_folder_that_is_lost_while_training_is_a_storage_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    folder, log = tmp_path / "run", Run.log
+    disk = Disk(tmp_path)
+    disk.code = errno.EROFS
+
+    def log_once(run: Run, record: Any) -> None:
+        log(run, record)
+        if damage == "taken away":
+            folder.rename(tmp_path / "elsewhere")
+        else:
+            disk.full_at = 0
+
+    monkeypatch.setattr(Run, "log", log_once)
+    with disk.installed(), pytest.raises(LeafwingError, match="cannot write"):
+        leafwing.train("ring", out=folder, **TINY)
+    monkeypatch.undo()
+    check_folder(folder if damage == "read-only" else tmp_path / "elsewhere")
