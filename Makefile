@@ -11,7 +11,7 @@ TORCH_INDEX := $(if $(filter 1,$(CPU)),--no-deps --extra-index-url https://downl
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install --quiet -c constraints.txt -e
 
-.PHONY: setup demo test test-slow test-machines test-versions check format docs bench bench-step
+.PHONY: setup demo test test-slow test-shuffled test-machines test-versions check format docs bench bench-step mutants
 
 # Each is made anew only when the dependencies have changed.
 .venv/core: pyproject.toml constraints.txt
@@ -52,6 +52,12 @@ test: .venv/dev
 test-slow: .venv/dev
 	$(BIN)/python -m pytest -n auto -m slow
 
+# In random order; the same again with make test-shuffled SEED=...
+SEED := $(or $(SEED),$(shell date +%s))
+test-shuffled: .venv/dev
+	@echo 'SEED=$(SEED)'
+	$(BIN)/python -m pytest -p randomly --randomly-seed=$(SEED) -n auto -m 'not slow'
+
 # Tests with floating-point results, with the instructions of older processors, and with two threads. What compares two computations
 # of one machine is left out. Waiting threads must not spin: there may be more threads than cores.
 MACHINE = $(BIN)/python -m pytest -m 'machine and not slow' -p no:cacheprovider
@@ -85,6 +91,12 @@ bench: .venv/dev
 	$(BIN)/python bench/scaling.py
 	$(BIN)/python bench/recipes.py
 	$(BIN)/python bench/rows.py bench/results/levers.jsonl bench/results/roofline.jsonl bench/results/scaling.jsonl bench/results/recipes.jsonl
+
+# Small faults in the source, one at a time: which of them the tests notice; an hour of two cores, see bench/mutants.py. Stopped, it
+# goes on where it was.
+mutants: .venv/dev
+	$(PIP) install --quiet -c constraints.txt cosmic-ray
+	$(BIN)/python bench/mutants.py
 
 format: .venv/dev
 	$(BIN)/ruff check --fix .
