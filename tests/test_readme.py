@@ -29,7 +29,7 @@ def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     noise = np.random.default_rng(0)
     for i in range(70):
         Image.fromarray(noise.integers(0, 256, (64, 80, 3), dtype=np.uint8)).save(tmp_path / "photos" / f"{i}.jpg")
-    for name in ("zebras", "horses"):
+    for name in ("clothes", "zebras", "horses"):
         shutil.copytree(tmp_path / "photos", tmp_path / name)
     monkeypatch.chdir(tmp_path)
     return tmp_path

@@ -100,7 +100,7 @@ def require_unseen(name: str, pretrained: Mapping[str, Sequence[str]]) -> None:
         if relative := relatives(name, {training: networks}):
             raise LeafwingError(
                 f"features {name} cannot judge {training}, which was trained with {relative}"
-                + ("" if relative == name else f", which was trained on {FAMILIES[name]} too")
+                + ("" if relative == name else f" (both networks were trained on {FAMILIES[name]})")
                 + ". Use --features own; `leafwing evaluate --circular` computes such numbers all the same, and marks them"
             )
 
