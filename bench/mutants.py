@@ -211,7 +211,7 @@ def outcome(mutant: Mutant, checkout: Path) -> str:
 
 def report(rows: list[dict[str, object]]) -> str:
     """The share of mutants that were noticed, by room, and those that were not."""
-    cells = [("room", "mutants", "noticed", "survived", "slow", "score")]
+    cells: list[tuple[str, ...]] = [("room", "mutants", "noticed", "survived", "slow", "score")]
     for room in [*sorted({str(row["room"]) for row in rows}), ""]:
         outcomes = [row["outcome"] for row in rows if room in ("", row["room"])]
         counts = [outcomes.count(one) for one in ("noticed", "survived", "slow")]
