@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 import leafwing
 from leafwing.commands.evaluate import evaluate
 from leafwing.commands.figures import as_text, cells, lead
-from leafwing.commands.real_data import default_samples
+from leafwing.commands.real_data import default_samples, report_caveats
 from leafwing.commands.steps import Steps, describe
 from leafwing.game import DataSpec
 from leafwing.metrics import scale as scales
@@ -95,6 +96,13 @@ def test_precision_of_pictures_in_colour_is_marked_where_the_features_flatter() 
     assert "\n* own judges texture more than shape" in as_text(rows)
     for protocol in (PROTOCOL.as_dict(), {**own, "shape": "16x16x1"}):
         assert "*" not in as_text([row("precision", 0.93, 0.98, 0, protocol=protocol)])
+
+
+@pytest.mark.parametrize(("n_real", "hold_out"), [(1_000, "auto"), (200, "20")])
+def test_the_advice_to_hold_out_works_with_so_many_images(n_real: int, hold_out: str) -> None:
+    listener = Listener()
+    report_caveats(replace(PROTOCOL, n_real=n_real), ["kid"], listener)
+    assert f"`leafwing train --hold-out {hold_out}` holds out" in listener.texts[0]
 
 
 def test_without_a_scale_the_table_comes_first() -> None:

@@ -187,10 +187,13 @@ def protocol_for(name: str, protocol: Protocol, real_data: RealData, segmenter: 
 
 def report_caveats(protocol: Protocol, names: Sequence[str], progress: Reporter) -> None:
     """Prints notes on the limits of a protocol."""
+    from leafwing.data.split import MIN_SIZE
+
     if protocol.split == "train" and protocol.shape != "points":
+        hold_out = "auto" if protocol.n_real >= MIN_SIZE else max(1, protocol.n_real // 10)
         progress.say(
             "comparing with the training data, because nothing was held out: a model that copies its training images looks "
-            "perfect. `leafwing train --hold-out auto` holds out images for evaluation"
+            f"perfect. `leafwing train --hold-out {hold_out}` holds out images for evaluation"
         )
     n = min(protocol.n_real, protocol.n_fake)
     if n < MIN_FID_SAMPLES and "fid" in names:
