@@ -8,10 +8,12 @@ import json
 import os
 import struct
 import tarfile
+import time
 import warnings
 import zipfile
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +21,7 @@ from data_helpers import encoded, picture, write
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from leafwing.data import BUILT_IN, load, sources
+from leafwing.data import BUILT_IN, load, reading, sources
 from leafwing.data.doctor import doctor
 from leafwing.errors import LeafwingError
 
@@ -387,3 +389,27 @@ def test_files_that_an_archive_contains_twice_are_mentioned(tmp_path: Path) -> N
     data = load(tmp_path / "a.zip", size=40)
     assert (data.array[0] == picture(1)).all()
     assert "Files that the archive contains several times: 1, such as a.png; the last is used." in data.notes
+
+
+def test_large_files_are_in_memory_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "set", [f"{number}.png" for number in range(6)])
+    monkeypatch.setattr(reading, "LARGE_FILE", 100)
+    monkeypatch.setattr(reading, "cores", lambda: 4)
+    header, running, most = reading.pictures.header, [], []
+
+    def slow_header(*arguments: Any) -> Any:
+        running.append(1)
+        most.append(len(running))
+        time.sleep(0.01)
+        result = header(*arguments)
+        running.pop()
+        return result
+
+    monkeypatch.setattr(reading.pictures, "header", slow_header)
+    monkeypatch.setattr(sources, "CHUNK_BYTES", 0)  # a thread for each file
+    assert len(load(tmp_path / "set", size=16)) == 6
+    assert max(most) == 1
+    most.clear()
+    monkeypatch.setattr(reading, "LARGE_FILE", 10**9)
+    assert len(load(tmp_path / "set", size=17)) == 6
+    assert max(most) > 1, "small ones are read at the same time"

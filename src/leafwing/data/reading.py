@@ -12,8 +12,9 @@ import json
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
+from threading import Lock
 from typing import Any, TypeVar
 
 import numpy as np
@@ -33,6 +34,9 @@ from leafwing.pixels import eight_bits
 DecodeProgress = Callable[[int, int], None]
 """A callback (done, total), in images; called from the thread that reads."""
 
+LARGE_FILE = 32 << 20
+"""Bytes of a file above which it is read and decoded alone."""
+_ONE_LARGE = Lock()
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -78,7 +82,11 @@ def survey(source: Source, progress: DecodeProgress | None = None) -> list[Entry
     """
 
     def examine(chunk: list[Task]) -> list[EntryInfo]:
-        return [_examine_pair(task, source.part_of(task[0]).raw) for task in chunk]
+        infos = []
+        for task in chunk:
+            with _large_alone(task[0]):
+                infos.append(_examine_pair(task, source.part_of(task[0]).raw))
+        return infos
 
     infos: list[EntryInfo] = []
     total = len(source.entries)
@@ -114,7 +122,11 @@ def decode(
     by_entry = {id(info.entry): info for info in readable}
 
     def work(chunk: list[Task]) -> list[list[Decoded]]:
-        return [_decode(by_entry[id(task[0])], task, source, target, measure, input) for task in chunk]
+        decoded = []
+        for task in chunk:
+            with _large_alone(task[0]):
+                decoded.append(_decode(by_entry[id(task[0])], task, source, target, measure, input))
+        return decoded
 
     done, total = len(infos) - len(readable), len(infos)
     size = 1 if target.fit == "tiles" else CHUNK
@@ -226,6 +238,12 @@ def fingerprint(
         values += [[info.input.entry.name, info.input.sha256]] if info.input else []
         digest.update(json.dumps([info.entry.name, info.sha256, info.entry.label, *values]).encode())
     return digest.hexdigest()
+
+
+def _large_alone(entry: Entry) -> AbstractContextManager[Any]:
+    """Large files are in memory one at a time, whatever the number of threads; other files are not affected."""
+    size = max(entry.size, entry.input.size if entry.input else 0)
+    return _ONE_LARGE if size > LARGE_FILE else nullcontext()
 
 
 def _examine_pair(task: Task, raw: tuple[int, ...] | None) -> EntryInfo:
