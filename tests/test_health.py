@@ -333,6 +333,12 @@ def test_a_player_with_a_decayed_learning_rate_may_keep_its_weights() -> None:
     assert [alarm.symptom for alarm in health.alarms(never)] == ["the weights of D have stopped changing"]
 
 
+def test_the_players_are_those_of_the_last_check() -> None:
+    lines = log(*[{"H/weights": 10.0}] * 20)
+    lines[0]["health"].pop("H/weights")
+    assert health.Signals(lines).players() == ["D", "G", "H"]
+
+
 def test_missing_signals_raise_no_alarm() -> None:
     bare = [{"images": one, "round": one, "losses": {}, "health": {}} for one in range(100, 4000, 100)]
     assert health.alarms(bare) == []
