@@ -147,11 +147,15 @@ class Trials:
         return any(x != y for x, y in zip_longest(self.training(*a), self.training(*b)))
 
     def others(self, option: Option) -> Iterator[Choice]:
-        """Other options switched on, one at a time, because some options matter only then."""
+        """Other options switched on, one at a time, because some matter only then; then other numbers a hundred times as large."""
         for other in self.card.options:
             value = self.small[other.name]
             if other is not option and (not value or isinstance(value, (bool, str))):
                 yield from ((other.name, one) for group in values(other, value) for _, one in islice(group, 2))
+        for other in self.card.options:  # a game far out of balance
+            if other is not option and other.type is float and self.small[other.name]:
+                with suppress(LeafwingError):
+                    yield other.name, other.check("", 100 * self.small[other.name])
 
 
 def richer(spec: DataSpec) -> DataSpec:
