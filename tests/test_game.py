@@ -140,7 +140,7 @@ def test_stages_follow_planned_progress() -> None:
     ("images", "total", "progress"), [(0, 100, 0.0), (25, 100, 0.25), (100, 100, 1.0), (130, 100, 1.0), (7, 0, 0.0)]
 )
 def test_progress_is_the_share_of_the_images_shown_and_never_above_one(images: int, total: int, progress: float) -> None:
-    assert Clock(images, total).progress == progress
+    assert Clock(images, total).progress == Clock(images, total).planned_progress == progress
 
 
 def test_a_scheduled_number_is_a_number_or_a_function_of_the_clock() -> None:

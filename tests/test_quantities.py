@@ -8,7 +8,7 @@ import pytest
 
 from leafwing import recipes
 from leafwing.errors import InvalidOption, LeafwingError
-from leafwing.quantities import count, duration, show_bytes, show_count, show_duration
+from leafwing.quantities import check_seed, count, duration, show_bytes, show_count, show_duration
 
 
 @pytest.mark.parametrize(
@@ -135,3 +135,10 @@ def test_an_option_is_written_as_its_user_writes_it() -> None:
     assert few.value.for_command_line().startswith("-n 0: ")
     error = InvalidOption("replay", Path("a/run"), "no run", flag="from")
     assert (str(error), error.for_command_line()) == ("replay='a/run': no run", "--from a/run: no run")
+
+
+def test_seeds_have_32_bits() -> None:
+    assert [check_seed(seed) for seed in (0, 4_294_967_295)] == [0, 4_294_967_295]
+    for seed in (-1, 4_294_967_296):
+        with pytest.raises(LeafwingError, match="seed"):
+            check_seed(seed)
