@@ -370,7 +370,7 @@ def test_runs_that_cannot_translate_pictures_say_so(
 
 
 def test_an_invalid_condition_writes_nothing(negative: Path, folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(LeafwingError, match="label=3: this run generates its image without"):
+    with pytest.raises(LeafwingError, match="label=3: this run has no label"):
         leafwing.translate(negative, folder, conditions=["label=3"], trust=True)
     assert not (negative / "translations").exists()
 

@@ -136,11 +136,12 @@ def from_settings(output: Output, spec: DataSpec, settings: Mapping[str, Any]) -
     conditions: dict[str, Any] = {}
     for name, value in settings.items():
         if name not in known:
-            if not known and (pixels := pixel_conditions(output, spec)):
-                raise _needs_pictures(output, spec, pixels)
             if not known:
+                sources = " and ".join(pixel_conditions(output, spec))
+                origin = f", which is generated from {sources} (`leafwing translate RUN PICTURES`)" if sources else ""
                 raise LeafwingError(
-                    f"{name}={value}: this run has no label, attribute or other condition that can be set for its {output.field}"
+                    f"{name}={value}: this run has no label, attribute or other condition that can be set for its "
+                    f"{output.field}{origin}"
                 )
             raise LeafwingError(f"no condition {name!r}{did_you_mean(name, known)}")
         if name in output.conditions:

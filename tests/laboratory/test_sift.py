@@ -144,7 +144,7 @@ def test_without_a_reader_of_the_classes_the_models_classifier_is_used() -> None
     ("options", "message"),
     [
         ({"n": 0}, "n=0"),
-        ({"n": 10**8}, "GB of memory"),
+        ({"n": 10**8}, "at most"),
         ({"quantile": 1.0}, "quantile='?1.0"),
         ({"shots": "4,x"}, "shots='?'4,x'"),
         ({"shots": "99"}, r"shots='?99.*has only 4\d training images"),
