@@ -34,14 +34,17 @@ def run_child(request: str, environment: dict[str, str], output: str, log: str) 
 class Forked:
     """A forked child process, with the methods of `workers.Child`."""
 
+    lock = threading.Lock()
+    """One for all: of two threads that poll a process at the same time, one would get 255, and starting a process polls all others."""
+
     def __init__(
         self, request: Mapping[str, Any], slot: Mapping[str, str], output: IO[bytes], log: IO[bytes], path: Path
     ) -> None:
         self.files = {output: path.with_suffix(".out"), log: path.with_suffix(".err")}
         arguments = (json.dumps(request), {**os.environ, **slot}, *map(str, self.files.values()))
         self.process = children().Process(target=run_child, args=arguments)
-        self.process.start()
-        self.lock = threading.Lock()  # of two threads that poll at the same time, one would get 255
+        with self.lock:
+            self.process.start()
 
     def wait(self) -> int:
         connection.wait([self.process.sentinel])
