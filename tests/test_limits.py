@@ -170,7 +170,7 @@ def test_a_training_that_does_not_fit_names_the_batch_that_does(monkeypatch: pyt
     assert said == []
     training.batch += training.batch // 6
     capacity.check_memory(training, options, said.append)
-    assert "it may run out of it" in said[0]
+    assert "it may run out of memory" in said[0]
     monkeypatch.setattr(capacity, "free_memory", lambda device: 1 << 10)
     with pytest.raises(LeafwingError, match=r"for the weights.*try --width 32"):
         capacity.check_memory(training, options, said.append)

@@ -204,9 +204,8 @@ def json_lines(path: Path) -> list[tuple[int, dict[str, Any] | None]]:
     except FileNotFoundError:
         return []
     lines: list[tuple[int, dict[str, Any] | None]] = []
-    for number, line in enumerate(
-        text.split("\n"), 1
-    ):  # not splitlines, which also splits at characters that texts may contain
+    # Not splitlines, which also splits at characters that texts may contain.
+    for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             try:
                 row = parse_json(line)

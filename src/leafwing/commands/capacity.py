@@ -64,7 +64,7 @@ def check_memory(training: Training, options: Mapping[str, Any], say: Callable[[
             if fits
             else LeafwingError(f"training {estimate}, even a single image does not fit; try {advice}")
         )
-    say(f"training {estimate}: it may run out of it; then try {advice}")
+    say(f"training {estimate}: it may run out of memory; in that case try {advice}")
 
 
 def smaller(options: Mapping[str, Any]) -> str:
