@@ -1,13 +1,15 @@
 """Photographs at four times their size: bicubic interpolation, SRResNet and SRGAN in one table, on held-out pictures.
 
     python bench/super_resolution.py photos --size 128 --crop 64 --images 200k --seeds 3
+    python bench/super_resolution.py large-photos --size 128 --fit tiles --images 200k --seeds 3
     python bench/super_resolution.py --show
 
 The inputs are the pictures reduced by averaging (`--input low4`). SRResNet and SRGAN are one recipe, trained on the same number of
-images: with the squared error alone, and with it for a share of the training (`--pretrain`). With `--crop` they are trained on random
-windows, as in the paper; whole pictures are measured. PSNR in RGB and of the luma, SSIM and edge energy are those of the metric
-`reconstruction`; feature distance and KID (times 1,000) use `--features`: `own` is trained on the training pictures, `lite0` the mean
-of stage 5 of the network whose features the content loss may compare too: with `--option features=critic` it does not, and the
+images: with the squared error alone, and with it for a share of the training (`--pretrain`). With `--crop` they are trained on
+random windows, as in the paper; whole pictures are measured. With `--fit tiles` pictures are cut into tiles of `--size` at their
+own resolution, for training and for the measurement. PSNR in RGB and of the luma, SSIM and edge energy are those of the metric
+`reconstruction`; feature distance and KID (times 1,000) use `--features`: `own` is trained on the training pictures, `lite0` the
+mean of stage 5 of the network whose features the content loss may compare too: with `--option features=critic` it does not, and the
 measurement is independent. One row per method and seed; `cpu` is the processor time of the training in seconds. `--sheet` writes a
 picture of some held-out pictures: bicubic, the methods of the first seed, real.
 """
@@ -103,12 +105,12 @@ def enlarge(
 
 
 def show(results: Path) -> None:
-    """Print the newest row of each method and seed: means over the seeds, and their smallest and largest values."""
-    newest: dict[str, dict[int, dict[str, Any]]] = {}
+    """Print the newest row of each source, method and seed: means over the seeds, and their smallest and largest values."""
+    newest: dict[tuple[str, str], dict[int, dict[str, Any]]] = {}
     for row in map(json.loads, results.read_text().splitlines()):
-        newest.setdefault(row["case"], {})[row["seed"]] = row
-    for case, rows in newest.items():
-        print(f"{case}: {len(rows)} seeds, {next(iter(rows.values())).get('images', 0):,} images")
+        newest.setdefault((row.get("source", ""), row["case"]), {})[row["seed"]] = row
+    for (source, case), rows in newest.items():
+        print(f"{source} {case}: {len(rows)} seeds, {next(iter(rows.values())).get('images', 0):,} images")
         for name in COLUMNS:
             values = [row[name] for row in rows.values()]
             print(f"  {name}: {mean(values):.4g} ({min(values):.4g} to {max(values):.4g})")
@@ -130,6 +132,9 @@ def main() -> None:
     parser.add_argument("--images", default="200k", help="training length in images")
     parser.add_argument("--crop", help="train on random windows of this size, in pixels, of pictures of --size")
     parser.add_argument(
+        "--fit", choices=["crop", "tiles"], default="crop", help="tiles: cut pictures instead of shrinking them"
+    )
+    parser.add_argument(
         "--pretrain", type=float, default=0.5, help="share of SRGAN's training that minimises the squared error alone"
     )
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS), help="methods to train")
@@ -149,18 +154,20 @@ def main() -> None:
         return
     if args.source is None:
         parser.error("a folder of photographs is needed")
-    data = load(args.source, size=args.size, input="low4")
+    data = load(args.source, size=args.size, fit=args.fit, input="low4")
     training, held_out = data.split(args.held_out)
     features = feature_network(args.features, training)
-    batch = held_out.to_network(held_out.batch(0, 0, args.held_out))
+    batch = held_out.to_network(held_out.batch(0, 0, len(held_out)))
     real, scale = batch.image, data.spec.height // data.spec.fields["input"].shape[1]
     options = dict(option.split("=") for option in args.option)
-    size = {"size": args.crop, "crop_from": args.size} if args.crop else {"size": args.size}
+    size = {"fit": args.fit} | ({"size": args.crop, "crop_from": args.size} if args.crop else {"size": args.size})
     about = {
         "bench": "super_resolution",
+        "source": Path(args.source).name,
         "samples": len(real),
         "size": args.size,
         "crop": args.crop,
+        "fit": args.fit,
         "features": args.features,
         **versions(),
     }

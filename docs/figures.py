@@ -309,8 +309,8 @@ def cost(_: str) -> str:
     return table([row for row in read("unpaired") if row["case"] == "cost"], columns)
 
 
-def super_resolution(_: str) -> str:
-    """bench/super_resolution.py."""
+def super_resolution(source: str) -> str:
+    """bench/super_resolution.py on a data set; rows without a source are of cats128."""
     names = {"bicubic": "bicubic", "srresnet": "SRResNet", "srgan": "SRGAN"}
     measures = {
         "PSNR": "psnr", "PSNR of luma": "psnr_y", "SSIM": "ssim", "edge energy": "edge_energy", "KID x 1,000": "kid",
@@ -321,7 +321,9 @@ def super_resolution(_: str) -> str:
         "seeds": lambda group: len(group["rows"]) if "images" in group["rows"][0] else "",
         **spreads(measures, ".4g"),
     }
-    return table(grouped(read("super_resolution", keys=("case", "seed")), lambda row: row["case"]), columns)
+    rows = read("super_resolution", keys=("source", "case", "seed"))
+    rows = [row for row in rows if row.get("source", "cats128") == source]
+    return table(grouped(rows, lambda row: row["case"]), columns)
 
 
 def refine(_: str) -> str:
