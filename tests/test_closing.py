@@ -70,9 +70,9 @@ def test_good_samples_are_not_praised_beyond_what_was_measured() -> None:
         (seeing(variety=0.02), "hardly differ from each other: 2% as much as the real data do (mode collapse)."),
         (seeing(distance=0.28), "no nearer to it than its average is"),
         (seeing(label_effect=0.01), "The class label has no visible effect yet: it changes a sample 1% as much"),
-        (replace(END, rounds=94), "94 steps are too few to judge: before about 300"),
+        (replace(END, rounds=94), "94 rounds are too few to judge: before about 300"),
         (replace(END, alarms=[COLLAPSE]), "Samples are nearly identical (mode collapse), since 2.05k images. Try less."),
-        (replace(END, separated=0.99), "The discriminator still tells 99% of the samples from real images."),
+        (replace(END, separated=0.99), "The discriminator still scores a real image higher than a sample in 99% of pairs."),
         (replace(END, passed=2, rolled_back=1), "Of the health alarms, 2 passed and 1 led to a rollback"),
     ],
 )
@@ -278,7 +278,7 @@ def test_the_command_line_ends_with_the_sentences_and_one_command(run: Run, caps
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("trained on 16 images in ")
     assert lines[0].endswith(": all of the plan")
-    assert "2 steps are too few to judge" in lines[-3]
+    assert "2 rounds are too few to judge" in lines[-3]
     assert lines[-2] == "next, to train twice as long:"
     assert lines[-1].endswith(f"resume {run.folder} --images +16")
     finish(run, True)

@@ -13,7 +13,11 @@ from tiny import on_labelled_images
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
 
 
-@pytest.mark.parametrize("recipe", on_labelled_images())
+RECIPES = [pytest.param(name, marks=pytest.mark.slow if i % 5 else ()) for i, name in enumerate(on_labelled_images())]
+"""All of them in `make test-slow`, some in `make test`: that every recipe resumes exactly within a process is tested there."""
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
 def test_killed_and_resumed_a_run_ends_with_the_same_bits(recipe: str, tmp_path: Path) -> None:
     kills = 0
     for attempt in range(5):

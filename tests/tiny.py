@@ -160,7 +160,7 @@ def cases(keep: Callable[[Game], bool] = always, only_first: bool = False) -> py
         only_first: one case for each recipe.
     """
     pairs = [(name, spec) for name in recipes.names() for spec in data_of(name)[: 1 if only_first else None]]
-    pairs = [(name, spec) for name, spec in pairs if keep is always or keep(build(name, spec))]
+    pairs = [(name, spec) for name, spec in pairs if keep is always or keep(inspected(name, spec))]
     return pytest.mark.parametrize(("name", "spec"), pairs, ids=[f"{name}-{describe(spec)}" for name, spec in pairs])
 
 
@@ -175,7 +175,7 @@ def supports(name: str, spec: DataSpec) -> bool:
     if not all(re.search(rf"\b{field}\b", card(name).path.read_text(encoding="utf-8")) for field in further):
         return False  # saves time: what a recipe uses it also names
     try:
-        game = build(name, spec)
+        game = inspected(name, spec)
     except LeafwingError:
         return False
     return not further or spec.fields.keys() - {"image"} <= fields_used(game, spec)
@@ -218,6 +218,17 @@ def phases(game: Game) -> list[Clock]:
 
 card = cache(recipes.describe)
 """The card of a recipe, read once."""
+
+
+_games: dict[tuple[str, str], Game] = {}
+
+
+def inspected(name: str, spec: DataSpec) -> Game:
+    """A game of a recipe on this data that is only looked at, built once: building them takes most of the time of collecting tests."""
+    key = name, repr(spec)
+    if key not in _games:
+        _games[key] = build(name, spec)
+    return _games[key]
 
 
 def build(name: str, spec: DataSpec, **options: object) -> Game:

@@ -277,6 +277,9 @@ class Round:
     augment: Callable[[Tensor], Tensor] = staticmethod(lambda samples: samples)
     """Changes images as the judges see them changed, if the training augments them; for losses that look at images without a judge."""
 
+    plain_judge: Callable[..., Any] | None = None
+    """The judge without augmentation, if the training augments images; for losses that compare its features of two images."""
+
     def __init__(
         self,
         nets: Nets,

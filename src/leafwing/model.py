@@ -511,6 +511,7 @@ class Model:
         pad: bool = False,
         part: slice = slice(None),
         first: int = 0,
+        same_noise: bool = False,
         **conditions: Any,
     ) -> Iterator[Tensor]:
         """Samples from latents (n, size) as an iterator over blocks of `batch`, generated lazily; see `generate`.
@@ -523,23 +524,17 @@ class Model:
             pad: compute even fewer samples than `batch` in a pass of `batch`, so that they are the same bits in a larger number.
             part: the samples to generate, from a multiple of `batch` on; they are the same bits as in the whole.
             first: number of the first of these samples, if they are part of more; it selects the noise inside networks.
+            same_noise: all samples have the noise of the first one, so that they differ only by latents and conditions.
         """
         chosen = self.find_output(output)
         n = len(next(iter(conditions.values()), ()) if latents is None else latents)
         inputs = self.conditions(n, seed, output=output, **conditions)
-        return self._stream(chosen, latents, inputs, seed, batch, pad, part, first)
+        return self._stream(chosen, latents, inputs, seed, batch, pad, part, first, same_noise)
 
     def _stream(
-        self,
-        output: Output,
-        latents: Tensor | None,
-        inputs: Batch,
-        seed: int,
-        batch: int,
-        pad: bool = False,
-        part: slice = slice(None),
-        first: int = 0,
-    ) -> Iterator[Tensor]:
+        self, output: Output, latents: Tensor | None, inputs: Batch, seed: int, batch: int, pad: bool = False,
+        part: slice = slice(None), first: int = 0, same_noise: bool = False,
+    ) -> Iterator[Tensor]:  # fmt: skip
         if batch < 1:
             raise InvalidOption("batch", batch, "must be at least 1")
         if latents is not None:
@@ -553,12 +548,15 @@ class Model:
 
         def block(start: int) -> Tensor:
             rows = torch.arange(start, start + size, device=self.device).clamp(max=total - 1)
-            return self._forward(output, inputs.rows(rows), seed << 24 | first + start)[: stop - start]
+            number = first if same_noise else first + start
+            return self._forward(output, inputs.rows(rows), seed << 24 | number, same_noise)[: stop - start]
 
         return (block(start) for start in range(start, stop, size))
 
     def render(self, latents: Tensor, *, output: str | None = None, **conditions: Any) -> Tensor:
-        """Samples from latents (n, size) in one differentiable pass, not clipped to [-1, 1]; noise inside networks is that of seed 0.
+        """Samples from latents (n, size) in one differentiable pass, not clipped to [-1, 1].
+
+        All have the noise inside networks that the first sample of seed 0 has, as in `stream(..., same_noise=True)`.
 
         Args:
             latents: as many as fit into memory with their activations.
@@ -567,28 +565,28 @@ class Model:
         chosen, nets = self.find_output(output), self.game.sampling_nets
         inputs = Batch(latent=latents, **self.conditions(len(latents), output=output, **conditions))
         cuda = [self.device] if self.device.type == "cuda" else []
-        with eval_mode(nets), torch.random.fork_rng(devices=cuda), NumberedDraws(0, inputs.n):
+        with eval_mode(nets), torch.random.fork_rng(devices=cuda), NumberedDraws(0, inputs.n, same=True):
             return chosen.make(nets, inputs, self.clock).float()
 
     @torch.no_grad()
-    def _forward(self, output: Output, inputs: Batch, seed: int) -> Tensor:
-        """Samples in one forward pass in evaluation mode; `seed` is that of noise inside the networks, see `NumberedDraws`."""
-        nets = self.game.sampling_nets
+    def _forward(self, output: Output, inputs: Batch, seed: int, same_noise: bool = False) -> Tensor:
+        """Samples in one forward pass in evaluation mode; for the noise inside the networks see `NumberedDraws`."""
+        nets, compiled = self.game.sampling_nets, None if same_noise else self.compiled
         cuda = [self.device] if self.device.type == "cuda" else []
         with (
             eval_mode(nets),
             torch.random.fork_rng(devices=cuda),
             self._autocast(),
-            NumberedDraws(seed, inputs.n) if self.compiled is None else nullcontext(),
+            NumberedDraws(seed, inputs.n, same_noise) if compiled is None else nullcontext(),
         ):
             torch.manual_seed(seed & (1 << 63) - 1)
             try:
-                samples = output.make(self.compiled or nets, inputs, self.clock)
+                samples = output.make(compiled or nets, inputs, self.clock)
                 if not isinstance(samples, Tensor):
                     raise LeafwingError(f"the recipe's output {output.field} makes {type(samples).__name__}, not a tensor")
                 samples = samples.float()
             except Exception as error:
-                if self.compiled is None:
+                if compiled is None:
                     raise
                 self.compiled = None
                 reason = str(error).strip().splitlines() or [type(error).__name__]

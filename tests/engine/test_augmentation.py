@@ -33,7 +33,7 @@ def augmentation(text: str, planned: int = 1000, channels: int = 3) -> Augmentat
 
 
 def train(
-    recipe: str, text: str, images: int = 64, p: float | None = None, rehearse: bool = False, **changes: Any
+    recipe: str, text: str, images: int = 64, p: float | None = None, rehearse: bool = False, speed: int = 0, **changes: Any
 ) -> tuple[dict[str, Tensor], Engine]:
     """The weights after a short training, and the engine."""
     torch.manual_seed(0)
@@ -43,6 +43,8 @@ def train(
     made = build_augmentation(text, spec, images)
     if made is not None and p is not None:
         made.p.fill_(p)
+    if made is not None and speed:
+        made.speed = speed
     engine = Engine(game, setup, augmentation=made, capture_backend=Rehearsal() if rehearse else None)
     training = Training(game, batches(spec, game), engine, images=images, batch=game.batch)
     list(training.ticks(10**9))
@@ -106,6 +108,7 @@ def test_p_adapts_to_the_share_of_real_images_scored_above_fakes(above: float, r
     real = torch.where(torch.arange(n) < above * n, 1.0, -1.0).requires_grad_()
     r = SimpleNamespace(real_score=real, fake_score=torch.zeros(n), fake=torch.zeros(n))
     for update in range(1, INTERVAL + 1):
+        made.set_clock(Clock(10 * update - 10, 1000))
         made.observe(r)  # type: ignore[arg-type]
         assert made.observed
         made.adapt(10)
@@ -117,8 +120,9 @@ def test_p_adapts_to_the_share_of_real_images_scored_above_fakes(above: float, r
 
 def test_p_stays_between_0_and_1() -> None:
     made = augmentation("ada", planned=2)
-    for score in (1.0, -1.0, -1.0):
-        for _ in range(INTERVAL):
+    for i, score in enumerate((1.0, -1.0, -1.0)):
+        for update in range(INTERVAL):
+            made.set_clock(Clock(100 * (i * INTERVAL + update), 10_000))
             real, fake = torch.full((4,), score).requires_grad_(), torch.zeros(4)
             made.observe(SimpleNamespace(real_score=real, fake_score=fake, fake=fake))  # type: ignore[arg-type]
             made.adapt(100)
@@ -248,14 +252,15 @@ def test_a_replayed_run_ends_with_the_same_bits(tmp_path: Path) -> None:
     assert [record["augment_p"] for record in whole.records()] == [record["augment_p"] for record in again.records()]
 
 
-def test_the_generator_and_several_critics(tmp_path: Path) -> None:
-    """Only critics are measured; several of them share the speed."""
-    _, engine = train("bigan", "ada")
+@pytest.mark.parametrize("recipe", ["dcgan", "bigan", "cyclegan", "gogan", "adagan"])
+def test_the_speed_of_p_does_not_depend_on_the_number_of_critics(recipe: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only critics are measured, several in a round or one after the other in stages; p follows the images that were shown."""
+    monkeypatch.setattr("leafwing.engine.augmentation.TARGET", -2.0)  # always below the measure
+    images, speed = 320, 1_000
+    _, engine = train(recipe, "ada", images=images, speed=speed)
     assert engine.augmentation is not None
-    assert int(engine.augmentation.critics) == 1
-    _, engine = train("cyclegan", "ada")
-    assert engine.augmentation is not None
-    assert int(engine.augmentation.critics) == 2
+    late = INTERVAL * build(recipe, first_data(recipe)).batch
+    assert abs(float(engine.augmentation.p) - images / speed) <= late / speed
 
 
 def test_a_sheet_shows_what_critics_see(tmp_path: Path) -> None:

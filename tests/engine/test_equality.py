@@ -23,7 +23,7 @@ from leafwing.parts.plays import Packed
 from tiny import PICTURES, THREADS, batches, build, cases, tensors
 
 every_case = cases()
-ROUNDS = 50
+ROUNDS = 24
 pytestmark = pytest.mark.machine
 TURNS = {"fp32": 5, "bf16": 4}
 """Rounds in lockstep with plain training, by precision."""
@@ -69,7 +69,7 @@ def distance(a: dict[str, Tensor], b: dict[str, Tensor]) -> float:
 
 
 @cases(only_first=True)
-def test_fifty_rounds_equal_plain_training(name: str, spec: DataSpec, double: None) -> None:
+def test_many_rounds_equal_plain_training(name: str, spec: DataSpec, double: None) -> None:
     slow, fast = build(name, spec), build(name, spec)
     images = ROUNDS * slow.batch
     torch.manual_seed(5)

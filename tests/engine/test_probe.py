@@ -32,7 +32,7 @@ def measure_ticks(training: Training, n: int = 6) -> list[dict[str, float]]:
 @every_case
 def test_measuring_has_no_side_effects(name: str, spec: DataSpec) -> None:
     """Weights, buffers, averaged copies, optimisers and random state, bit for bit; and every recipe has all signals."""
-    plain, measured = start(name, spec, 48), start(name, spec, 48)
+    plain, measured = start(name, spec, 30), start(name, spec, 30)
     torch.manual_seed(5)
     list(plain.ticks(plain.batch))
     numbers = torch.rand(3)
@@ -49,7 +49,7 @@ def test_measuring_has_no_side_effects(name: str, spec: DataSpec) -> None:
     compared = SCORED | (
         {"conditional_variety"} if any(output.prior and output.conditions for output in game.abilities.outputs) else set()
     )
-    start_clock, batch = game.at_stage(Clock(0, 48, 0)), batches(spec, game)(0, 6)
+    start_clock, batch = game.at_stage(Clock(0, 30, 0)), batches(spec, game)(0, 6)
     active = [turn for turn in game.turns if turn.times(start_clock)]
     rounds = [turn.play(game.nets, batch, start_clock) for turn in active]
     generating = [r for r in rounds if r.fake is not None]
@@ -175,6 +175,17 @@ def test_held_out_samples_are_scored() -> None:
     )
 
 
+def test_the_learning_rate_in_the_log_is_the_one_in_use_after_a_rollback() -> None:
+    training = start("r3gan", PICTURES, 60)
+    probe = Probe(training.engine, training.batches, n=6)
+    before = probe.measure(Clock(6, 60))
+    training.engine.scale_learning_rates(0.5)
+    after = probe.measure(Clock(6, 60))
+    rates = [name for name in before if name.endswith("/rate")]
+    assert rates
+    assert [after[name] for name in rates] == pytest.approx([before[name] / 2 for name in rates])
+
+
 def test_helpers() -> None:
     assert probability_above(torch.tensor([1.0, 2.0]), torch.tensor([0.0, 2.0])).item() == (1 + 0 + 1 + 0.5) / 4
     assert mean_distance(torch.tensor([[0.0, 0.0], [3.0, 4.0]])).item() == 5
@@ -275,3 +286,19 @@ def test_comparing_translations_has_no_side_effects() -> None:
     signals = [probe.measure(tick.clock) for tick in measured.ticks(4)]
     assert all(one.keys() >= TRANSLATION for one in signals)
     assert same(tensors(plain.game), tensors(measured.game))
+
+
+def test_signals_are_of_what_is_generated_now_not_of_a_history() -> None:
+    game = build("simgan", PAIRS := DataSpec({"image": Image(16, 16, 1), "input": Image(16, 16, 1)}, ("input",)))
+    engine = Engine(game, choose("cpu", "fp32", 1))
+    history = game.players["past"].net
+    probe = Probe(engine, batches(PAIRS), n=8)
+    clock = Clock(500, 1_000)
+    for _ in range(2):
+        history.count.fill_(len(history.fakes))
+        history.fakes.copy_(torch.rand(history.fakes.shape) * 2 - 1)
+        fakes = history.fakes.clone()
+        signals = probe.measure(clock)
+        assert torch.equal(history.fakes, fakes)
+        assert int(history.count) == len(fakes)
+    assert signals["moved"] == 0, "only the history has changed"

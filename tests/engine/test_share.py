@@ -45,3 +45,11 @@ def test_what_belongs_to_no_sample_is_drawn_as_usual() -> None:
         inside = torch.randn(3)
     torch.manual_seed(1)
     assert torch.equal(inside, torch.randn(3))
+
+
+def test_all_samples_can_have_the_noise_of_the_first() -> None:
+    with NumberedDraws(3 << 24 | 70, 5, same=True):
+        values = torch.cat([torch.randn(5, 2), torch.rand(5, 3)], 1)
+    assert torch.equal(values, values[:1].expand(5, 5))
+    with NumberedDraws(3 << 24 | 70, 1):
+        assert torch.equal(values[:1], torch.cat([torch.randn(1, 2), torch.rand(1, 3)], 1))

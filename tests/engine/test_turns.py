@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from leafwing.engine import Engine, choose
+from leafwing.engine.batch_norm import SharedBatchNorm
 from leafwing.engine.capture import CapturedClock, Rehearsal
+from leafwing.engine.processes import Processes
 from leafwing.engine.share import SharedDraws
 from leafwing.game import Abilities, Adam, Batch, Clock, DataSpec, Game, Player, Round, Term, Turn, at
 from leafwing.loop import Training
@@ -468,12 +470,12 @@ def test_the_state_can_be_restored_with_another_setup() -> None:
 @every_case
 def test_learning_rates_are_scaled_and_the_factor_is_restored(name: str, spec: DataSpec) -> None:
     """Constant and scheduled rates."""
-    training, plain = start(name, spec, 600), start(name, spec, 600)
+    training, plain = start(name, spec, 240), start(name, spec, 240)
     training.engine.scale_learning_rates(0.25)
     rates: dict[str, list[float]] = {}
     for label, run in (("scaled", training), ("plain", plain)):
         for tick in run.ticks(6):
-            if tick.clock.images >= 60:
+            if tick.clock.images >= 24:
                 break
         optimisers = run.engine.optimisers.values()
         rates[label] = [group["lr"] for optimiser in optimisers if optimiser.state for group in optimiser.param_groups]
@@ -500,3 +502,13 @@ def test_turns_are_captured_again_when_learning_rates_are_scaled() -> None:
         return tensors(game)
 
     assert same(train(Rehearsal()), train(None))
+
+
+def test_batch_normalisation_of_frozen_copies_is_synchronised_too() -> None:
+    """The previous stage's networks of gogan are modules of a term, not players."""
+    game = build("gogan", PICTURES)
+    Engine(game, CPU, processes=Processes(0, 2))
+    norms = [m for net in game.modules().values() for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    copies = [m for name, net in game.modules().items() if name not in game.players for m in net.modules() if m in norms]
+    assert copies
+    assert all(isinstance(module, SharedBatchNorm) for module in norms)

@@ -101,7 +101,8 @@ def test_the_nearest_training_image_is_nearest_in_the_known_pixels_and_not_the_i
     twin[:, 8, 8] = -twin[:, 8, 8]
     data = dataset(model, torch.cat([pictures, twin[None]]))
     images = torch.from_numpy(data.pictures([4, 9])).permute(0, 3, 1, 2)
-    mean, nearest = _training_baselines(data, images, known, lambda what, done, total: None)
+    mean, nearest, seen = _training_baselines(data, images, known, lambda what, done, total: None)
+    assert seen == 2
     assert torch.allclose(nearest[0], twin, atol=0.01)
     assert not torch.allclose(nearest[1], pictures[9], atol=0.01)
     assert torch.allclose(mean, torch.cat([pictures, twin[None]]).mean(0), atol=0.01)

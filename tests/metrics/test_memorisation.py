@@ -384,3 +384,20 @@ def test_levels_of_significance(rank: int, n: int, level: float) -> None:
 def test_a_verdict_depends_on_the_share_of_copies_and_on_the_test(copied: float, overall: bool, verdict: str) -> None:
     comparison = copying.compare(np.ones(9), np.ones(9), 9, 1.0)
     assert replace(comparison, copied=copied, is_overall_test=overall).verdict == verdict
+
+
+def test_references_are_of_all_classes_also_if_images_are_stored_by_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first held-out images alone are of the first classes, beside which samples of other classes look like copies."""
+    monkeypatch.setattr(memorisation, "MAX_IMAGES", 200)
+    various, corners = colours(1_000, 1, channels=1), colours(3, 2, channels=1)
+    weights = torch.rand(1_000, 2, 1, 1, 1, generator=torch.Generator().manual_seed(3))
+    alike = corners[0] + weights[:, 0] * (corners[1] - corners[0]) + weights[:, 1] * (corners[2] - corners[0])
+
+    def both(start: int, stop: int) -> Tensor:
+        return torch.cat([various[start:stop], alike[start:stop]])
+
+    samples = both(900, 1_000)
+    report = memorisation.report(FakeEvidence(samples, samples, train=both(0, 600), held=both(600, 900)))
+    assert report.verdict == "none"
+    assert report.references == 200
+    assert report.duplicates < 2 * report.duplicates_real, "of a random part, too"

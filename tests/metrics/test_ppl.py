@@ -144,3 +144,12 @@ def test_points_are_rejected_and_a_diverged_generator_gives_nan() -> None:
 
 def test_the_step_is_the_papers() -> None:
     assert EPSILON == 1e-4
+
+
+def test_codes_stay_those_of_the_start_and_the_rest_follows_its_prior() -> None:
+    code, z = torch.eye(3)[torch.arange(256) % 3], torch.randn(256, 4, generator=torch.Generator().manual_seed(0))
+    latents = torch.cat([code, z], 1)
+    t = torch.full((128,), 0.3, dtype=torch.float64)
+    between = ppl.path_of(latents)(latents[:128].double(), latents[128:].double(), t)
+    assert torch.equal(between[:, :3].float(), code[:128])
+    assert torch.allclose(between[:, 3:], slerp(z[:128].double(), z[128:].double(), t))

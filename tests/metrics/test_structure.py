@@ -62,6 +62,12 @@ def test_a_translation_that_ignores_its_input_is_as_far_from_other_inputs() -> N
     assert kept["structure_others"] > 10 * kept["structure_distance"] + 0.5
 
 
+def test_a_single_sample_has_no_other() -> None:
+    values = measures(sprites(1), sprites(1, width=2))
+    assert np.isnan(values["structure_others"])
+    assert np.isfinite(values["structure_distance"])
+
+
 def test_chunks_do_not_matter() -> None:
     """The others are the sources one sample earlier, also at the border of a chunk."""
     images, fake = sprites(20), sprites(20, width=2)

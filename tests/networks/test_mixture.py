@@ -40,3 +40,16 @@ def test_components_that_have_not_started_are_replaced() -> None:
     components[1].begin()
     assert mixture(components, latents)[:, 0].tolist() == [0, 1, 0]
     assert components[1].state_dict()["begun"] == 1
+
+
+def test_components_that_have_started_share_those_that_have_not() -> None:
+    components = [Component(Constant(float(number))) for number in range(4)]
+    for component in components[:3]:
+        component.begin()
+    torch.manual_seed(0)
+    latents = torch.cat([torch.eye(4).repeat(3_000, 1), torch.randn(12_000, 5)], dim=1)
+    shares = mixture(components, latents)[:, 0].long().bincount(minlength=4) / 12_000
+    assert shares[3] == 0
+    assert (shares[:3] - 1 / 3).abs().max() < 4 * (0.25 * 2 / 9 / 3_000) ** 0.5, (
+        "those of the component that has not started vary"
+    )

@@ -75,3 +75,12 @@ def test_what_resembles_its_source_in_place_has_a_smaller_loss() -> None:
         for result in (x + 0.01 * torch.randn_like(x), x.flip(3))
     )
     assert near < far
+
+
+def test_similarities_are_computed_in_fp32() -> None:
+    """In bf16 logits of about 14 would be rounded to multiples of 0.06."""
+    torch.manual_seed(0)
+    queries, keys = (nn.functional.normalize(torch.randn(2, 64, 16), dim=2) for _ in range(2))
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = contrast(queries, keys, 0.07)
+    assert torch.equal(loss, contrast(queries, keys, 0.07))

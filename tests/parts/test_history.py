@@ -2,6 +2,7 @@
 
 import torch
 
+from leafwing.engine.share import SharedDraws
 from leafwing.parts.history import History
 
 
@@ -39,3 +40,23 @@ def test_the_contents_are_part_of_the_state() -> None:
 def test_an_empty_history_changes_nothing() -> None:
     x = torch.rand(3, 2)
     assert torch.equal(History(0, (2,))(x), x)
+
+
+def test_parts_of_a_batch_are_stored_and_replaced_like_the_whole() -> None:
+    """Micro-batches draw the same permutation; they must not use the same places of it."""
+    whole, parts = History(16, (1,)), History(16, (1,))
+    for history in (whole, parts):
+        history(torch.zeros(16, 1))
+    for step in range(1, 6):
+        x = torch.full((8, 1), float(step))
+        torch.manual_seed(step)
+        expected = whole(x)
+        torch.manual_seed(step)
+        draws = SharedDraws(8, slice(0, 2))
+        with draws:
+            shown = []
+            for start in range(0, 8, 2):
+                draws.rewind(slice(start, start + 2))
+                shown.append(parts(x[start : start + 2]))
+        assert torch.equal(torch.cat(shown), expected)
+        assert torch.equal(parts.fakes, whole.fakes)

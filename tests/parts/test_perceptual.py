@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from leafwing.engine.augmentation import Augmentation, AugmentOption
 from leafwing.errors import LeafwingError
 from leafwing.game import DataSpec, Nets, Round
 from leafwing.networks import lite0
@@ -80,3 +81,13 @@ def test_the_classifier_gives_gradients_to_fakes_alone() -> None:
     assert loss.net is not None
     assert all(p.grad is None for p in loss.net.parameters())
     assert float(loss(Round(Nets(), real, real))) == 0
+
+
+def test_features_of_the_critic_are_compared_without_augmentation() -> None:
+    """Augmented, two equal images would be changed independently, and differ."""
+    torch.manual_seed(0)
+    conv, images = nn.Conv2d(3, 4, 3), torch.rand(4, 3, 16, 16) * 2 - 1
+    augmentation = Augmentation(AugmentOption("p", start=1.0, end=1.0), [3], 100)
+    r = augmentation.wrap(Round(Nets(), images, images.clone(), judge=lambda x: (conv(x).mean((1, 2, 3)), [conv(x)])))
+    assert float(PerceptualLoss("critic")(r).detach()) == 0
+    assert not torch.equal(r.real_score, r.fake_score)

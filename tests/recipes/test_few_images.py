@@ -10,7 +10,9 @@ import torch
 from leafwing.errors import LeafwingError
 from leafwing.fields import Image
 from leafwing.game import Clock, DataSpec, Game
+from leafwing.model import Model
 from leafwing.networks import lite0
+from leafwing.networks.fastgan import PixelNoise
 from leafwing.parts.objectives import _margin as margin
 from leafwing.parts.perceptual import feature_distance, image_distance
 from tiny import batches, build, start, tensors
@@ -114,3 +116,16 @@ def test_sizes_that_do_not_fit() -> None:
         build("projected", SPEC, resolution=100)
     with pytest.raises(LeafwingError, match="divisible by 16"):
         build("fastgan", DataSpec({"image": Image(20, 20)}))
+
+
+def test_noise_can_be_the_same_for_all_samples() -> None:
+    """Otherwise tools that compare neighbouring latents would measure the noise."""
+    game = build("fastgan", SPEC)
+    for net in (module for module in game.sampling_nets.G.modules() if isinstance(module, PixelNoise)):
+        net.weight.data.fill_(0.5)
+    model = Model(game, SPEC)
+    latents = model.latents(1).expand(5, -1)
+    first, *others = torch.cat([*model.stream(latents, batch=2, same_noise=True)])
+    assert all(torch.equal(first, other) for other in others)
+    assert torch.allclose(first, model.render(latents)[3].clamp(-1, 1), atol=1e-5)
+    assert not torch.equal(*model.generate(latents)[:2])

@@ -58,7 +58,8 @@ class Ending:
         passed: number of alarms that had passed.
         rolled_back: number of rollbacks.
         seconds: the time limit of the training; None without one.
-        separated: share of the samples that D still tells apart although they are far from the data; None if it does not.
+        separated: share of pairs in which D scores the real image higher, although the samples are far from the data; None if it does
+            not tell them apart.
     """
 
     images: int
@@ -84,7 +85,7 @@ class Ending:
 
     @property
     def is_early(self) -> bool:
-        """Whether the generator took too few steps to be judged."""
+        """Whether there were too few rounds for a judgement."""
         return self.rounds < MIN_STEPS
 
 
@@ -126,8 +127,8 @@ def describe(end: Ending) -> list[str]:
     """What is known about the samples and about the training, in at most five sentences."""
     lines = describe_samples(end)
     if end.is_early and end.glance:
-        steps = "1 step is" if end.rounds == 1 else f"{end.rounds:,} steps are"
-        lines.append(f"{steps} too few to judge: before about {MIN_STEPS}, samples are shapeless with any recipe.")
+        rounds = "1 round is" if end.rounds == 1 else f"{end.rounds:,} rounds are"
+        lines.append(f"{rounds} too few to judge: before about {MIN_STEPS}, samples are shapeless with any recipe.")
     return [*lines, *describe_health(end)][:5]
 
 
@@ -183,7 +184,7 @@ def describe_health(end: Ending) -> list[str]:
         f"{alarm.symptom.capitalize()}, since {show_count(alarm.since)} images. {alarm.advice}." for alarm in end.alarms
     ]
     if end.separated is not None and not lines and not end.is_early:
-        lines.append(f"The discriminator still tells {end.separated:.0%} of the samples from real images.")
+        lines.append(f"The discriminator still scores a real image higher than a sample in {end.separated:.0%} of pairs.")
     if end.rolled_back or end.passed:
         times = [
             *([f"{end.passed} passed"] if end.passed else []),

@@ -188,7 +188,8 @@ class Inputs:
 
     @cached_property
     def data(self) -> Dataset:
-        return self._real_data.splits()[0] if self.source is None else self._real_data.real
+        real = self._real_data
+        return real.splits()[0] if self.source is None or real.split == "other" else real.real
 
     @cached_property
     def held_out(self) -> Dataset:

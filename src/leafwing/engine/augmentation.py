@@ -84,18 +84,19 @@ class Augmentation(nn.Module):
     p: Tensor
     sign: Tensor
     updates: Tensor
-    critics: Tensor
+    since: Tensor
+    images: Tensor
 
     def __init__(self, option: AugmentOption, channels: Collection[int], planned: int) -> None:
         super().__init__()
         self.option, self.channels = option, frozenset(channels)
         self.speed = min(SPEED, max(1, planned // 2))
         self.observed = False
-        self.turns: set[int] = set()  # those in which critics were measured since the start of this process
         self.register_buffer("p", torch.tensor(float(option.start)))
         self.register_buffer("sign", torch.zeros(()))
         self.register_buffer("updates", torch.zeros(()))
-        self.register_buffer("critics", torch.ones(()))
+        self.register_buffer("since", torch.zeros((), dtype=torch.int64))  # images shown at the last adaptation
+        self.register_buffer("images", torch.zeros((), dtype=torch.int64), persistent=False)  # images shown now
 
     @property
     def changes(self) -> bool:
@@ -127,7 +128,7 @@ class Augmentation(nn.Module):
 
     def wrap(self, r: Round) -> Round:
         """The round, whose judges now see changed images; also the rounds among its extras."""
-        r.augment = self
+        r.augment, r.plain_judge = self, r.judge
         for name, value in list(vars(r).items()):
             if isinstance(value, Round):
                 self.wrap(value)
@@ -136,12 +137,13 @@ class Augmentation(nn.Module):
         return r
 
     def set_clock(self, clock: Clock) -> None:
-        """Sets p if it follows a schedule."""
+        """Notes how many images were shown, and sets p if it follows a schedule."""
+        self.images.fill_(clock.images)
         if self.option.start != self.option.end:
             self.p.fill_(self.option.start + (self.option.end - self.option.start) * min(1.0, clock.planned_progress))
 
     @torch.no_grad()
-    def observe(self, r: Round, weight: float = 1.0, turn: object = None) -> None:
+    def observe(self, r: Round, weight: float = 1.0) -> None:
         """Adds a measure of overfitting in a critic's turn, if p is adaptive and its losses compare real and fake images.
 
         In a turn of the generator the fakes have a gradient, also where the real scores have one (BiGAN's encoder).
@@ -152,24 +154,26 @@ class Augmentation(nn.Module):
         Args:
             r: the round, with the scores that its losses have computed.
             weight: share of the batch.
-            turn: tells several critics apart, between which the speed of p is divided.
         """
         if self.option.kind != "ada":
             return
         real, fake = (vars(r).get(name) for name in ("real_score", "fake_score"))
         if real is not None and fake is not None and real.requires_grad and r.fake.grad_fn is None:
-            self.turns.add(id(turn))
-            self.critics.clamp_(min=len(self.turns))
             self.sign += weight * (real - fake).sign().mean()
             self.observed = True
 
     @torch.no_grad()
     def adapt(self, images: int) -> None:
-        """Adapts p every `INTERVAL` updates of the critic, after one with so many images; reads nothing on the host."""
+        """Adapts p every `INTERVAL` updates of critics, after one with so many images; reads nothing on the host.
+
+        The step follows the images that were shown since the last one, so p is no faster with several critics in a round.
+        """
         self.observed = False
         self.updates += 1
         due = self.updates >= INTERVAL
-        step = (self.sign / INTERVAL - TARGET).sign() * (images * INTERVAL / self.speed) / self.critics
+        shown = self.images + images
+        step = (self.sign / INTERVAL - TARGET).sign() * (shown - self.since) / self.speed
+        self.since.copy_(torch.where(due, shown, self.since))
         self.p.copy_(torch.where(due, (self.p + step).clamp(0, 1), self.p))
         self.sign.copy_(torch.where(due, torch.zeros_like(self.sign), self.sign))
         self.updates.copy_(torch.where(due, torch.zeros_like(self.updates), self.updates))

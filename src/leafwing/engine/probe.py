@@ -15,6 +15,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from leafwing.engine.turns import Engine
 from leafwing.game import Batch, BatchSource, Clock, DataSpec, Output, Round, Turn
+from leafwing.parts.history import History
 
 SAMPLES = 32
 """Default number of real and of fake samples: enough to rank two clouds of scores, and cheap."""
@@ -89,6 +90,9 @@ class Probe:
         rng_state = engine.rng_state()
         buffers = [(b, b.clone()) for player in engine.game.players.values() for b in player.net.buffers()]
         engine.set_rng_state(self.probe_rng_state)
+        for module in (module for player in engine.game.players.values() for module in player.net.modules()):
+            if isinstance(module, History):
+                module.count.zero_()  # an empty one shows only what is generated now
         try:
             bf16 = self.engine.setup.precision == "bf16"
             with torch.autocast(engine.device.type, torch.bfloat16, enabled=bf16, cache_enabled=False):
@@ -145,15 +149,15 @@ class Probe:
         return turn.play(self.engine.game.nets, batch, clock)
 
     def _norms(self, clock: Clock) -> dict[str, Tensor]:
-        signals = {}
-        for name in self.engine.optimisers:
-            weights = self.engine.weights[name]
+        engine, signals = self.engine, {}
+        for name in engine.optimisers:
+            weights = engine.weights[name]
             signals[f"{name}/weights"] = norm(weights)
             if gradients := [weight.grad for weight in weights if weight.grad is not None]:
                 signals[f"{name}/gradient"] = norm(gradients)
-            spec = self.engine.game.players[name].optimiser
+            spec = engine.game.players[name].optimiser
             if spec is not None and callable(spec.lr):
-                signals[f"{name}/rate"] = torch.tensor(spec.lr(clock), device=self.engine.device)
+                signals[f"{name}/rate"] = torch.tensor(spec.lr(clock) * engine.lr_scale, device=engine.device)
         return signals
 
 

@@ -86,6 +86,7 @@ class NumberedDraws(SharedDraws):
     Args:
         seed: random seed in the upper bits, a sample's number in the lower 24.
         n: number of samples in this pass, from that number on.
+        same: all samples get the random numbers of the first one, so that they differ only by their inputs.
     """
 
     BLOCK = 64
@@ -93,25 +94,27 @@ class NumberedDraws(SharedDraws):
     LARGE = 1 << 20
     """Numbers per sample above which a map is drawn in pieces of about as many."""
 
-    def __init__(self, seed: int, n: int) -> None:
+    def __init__(self, seed: int, n: int, same: bool = False) -> None:
         number = seed & (1 << 24) - 1
         super().__init__(n, slice(number, number + n))
-        self.seed = seed - number
+        self.seed, self.same = seed - number, same
 
     def _draw(self, size: tuple[int, ...], draw: Callable[[tuple[int, ...]], Tensor]) -> Tensor:
         if not size or size[0] != self.total:
             return draw(size)
         position, self._next = self._next, self._next + 1
+        numbers = range(self.rows.start, self.rows.start + 1 if self.same else self.rows.stop)
         if self.is_large(size):
-            samples = range(self.rows.start, self.rows.stop)
-            return torch.cat([self._rows(position, sample, size, draw, 0, size[2]) for sample in samples])
-        start = self.rows.start // self.BLOCK * self.BLOCK
-        blocks = []
-        for number in range(start, self.rows.stop, self.BLOCK):
-            # A hash, so that the noise is independent of the latents, whose seeds have the same parts.
-            self._seed(number, position)
-            blocks.append(draw((self.BLOCK, *size[1:])))
-        return torch.cat(blocks)[self.rows.start - start :][: self.total]
+            values = torch.cat([self._rows(position, number, size, draw, 0, size[2]) for number in numbers])
+        else:
+            start = numbers.start // self.BLOCK * self.BLOCK
+            blocks = []
+            for number in range(start, numbers.stop, self.BLOCK):
+                # A hash, so that the noise is independent of the latents, whose seeds have the same parts.
+                self._seed(number, position)
+                blocks.append(draw((self.BLOCK, *size[1:])))
+            values = torch.cat(blocks)[numbers.start - start :][: len(numbers)]
+        return values.expand(size).contiguous() if self.same else values
 
     def is_large(self, size: tuple[int, ...]) -> bool:
         """Whether numbers of this size, with the samples as first dimension, are maps that are drawn a few rows at a time."""

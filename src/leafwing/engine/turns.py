@@ -84,11 +84,11 @@ class Engine:
         if setup.keep_freed:
             keep_freed_memory()
         layout = torch.channels_last if setup.layout == "channels_last" else torch.contiguous_format
-        for module in game.modules().values():
-            set_layout(module.to(self.device), layout)
         for player in game.players.values():
             player.net.train(player.optimiser is not None)  # a frozen network must not update its statistics
-            synchronise_batch_norm(player.net, self.processes)
+        for module in game.modules().values():
+            set_layout(module.to(self.device), layout)
+            synchronise_batch_norm(module, self.processes)
         for term in (term for turn in game.turns for term in turn.losses):
             if prepare := getattr(term.loss, "prepare", None):
                 prepare(self.device)
@@ -456,7 +456,7 @@ class Unit:
             with self._random(number + 1, rows), self._autocast(self.bf16 and not differentiates_twice(turn)):
                 losses = [term.loss(r) for term in turn.losses]
             if engine.augmentation is not None:
-                engine.augmentation.observe(r, weight, turn)
+                engine.augmentation.observe(r, weight)
             stacked = torch.stack(losses) if weight == 1 else torch.stack(losses) * weight
             stacked.sum().backward(inputs=[p for name in turn.movers for p in engine.weights[name]])
         return stacked.detach()

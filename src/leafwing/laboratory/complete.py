@@ -104,7 +104,7 @@ def complete(
         loss, random, indices, Box.of(model), steps=steps, rate=RATE, report_progress=report_progress, what="completing"
     )
     latents = best_of_each(*results, starts)
-    mean, nearest = _training_baselines(data, targets.pixels, known.cpu(), report_progress)
+    mean, nearest, seen = _training_baselines(data, targets.pixels, known.cpu(), report_progress)
     samples = generate(model, latents, targets.conditions)
     filled = {
         "completed": samples,
@@ -128,8 +128,10 @@ def complete(
     }
     numbers = ", ".join(f"{name} {error[name]:.4f}" for name in ("completed", "blended", "nearest", "mean", "flat"))
     words = [f"Median squared error in the hole over {n} images (pixels in [-1, 1]): {numbers}."]
-    if len(data) == len(held_out):
-        words.append("No images were held out, so the generator was trained on these: use `leafwing train --hold-out auto`.")
+    if seen:
+        words.append(
+            f"The generator was trained on {seen} of them: complete others (`leafwing train --hold-out auto` holds some out)."
+        )
     rows = [("image", images[:COLUMNS].cpu()), ("known", torch.where(known > 0, images, 0.0)[:COLUMNS].cpu())]
     rows += [
         (f"{title}: {error[name]:.2g}", filled[name][:COLUMNS].cpu())
@@ -196,8 +198,8 @@ def _read_mask(file: Path, height: int, width: int) -> Tensor:
 
 def _training_baselines(
     data: Dataset, pixels: Tensor, known: Tensor, report_progress: ProgressCallback
-) -> tuple[Tensor, Tensor]:
-    """The mean training image, and for each image the closest training image by known pixels, excluding itself.
+) -> tuple[Tensor, Tensor, int]:
+    """The mean training image, for each image the closest training image by known pixels, excluding itself, and how many are in them.
 
     Args:
         data: training images.
@@ -208,7 +210,7 @@ def _training_baselines(
     is_known = (known > 0).expand(pixels.shape[1:])
     target = pixels[:, is_known].double()
     total = torch.zeros(pixels.shape[1:], dtype=torch.float64)
-    lowest, nearest = torch.full((len(pixels),), torch.inf), pixels.clone()
+    lowest, nearest, seen = torch.full((len(pixels),), torch.inf), pixels.clone(), set[int]()
     for start in range(0, len(data), CHUNK):
         rows = np.arange(start, min(start + CHUNK, len(data)))
         part = torch.from_numpy(data.pictures(rows)).permute(0, 3, 1, 2)
@@ -217,11 +219,12 @@ def _training_baselines(
         for i, k in (distance < 1e-4 * target.shape[1]).nonzero().tolist():
             if torch.equal(pixels[i], part[k]):
                 distance[i, k] = torch.inf
+                seen.add(i)
         closest, index = distance.min(1)
         better = closest < lowest
         lowest[better], nearest[better] = closest.float()[better], part[index[better]]
         report_progress("searching training images", int(rows[-1]) + 1, len(data))
-    return to_floats(total / len(data)), to_floats(nearest)
+    return to_floats(total / len(data)), to_floats(nearest), len(seen)
 
 
 def _blend(images: Tensor, samples: Tensor, known: Tensor) -> Tensor:

@@ -84,9 +84,14 @@ def load_latents(model: Model, file: Path) -> Tensor:
     return torch.from_numpy(rows.astype(np.float32)).to(model.device)
 
 
-def generate(model: Model, latents: Tensor, conditions: Conditions, batch: int = BLOCK) -> Tensor:
-    """Samples from latents (n, size), with equal bits for equal latents and conditions, whatever n is."""
-    return torch.cat(list(model.stream(latents, batch=batch, pad=True, **conditions)))
+def generate(
+    model: Model, latents: Tensor, conditions: Conditions, batch: int = BLOCK, *, same_noise: bool = True
+) -> Tensor:
+    """Samples from latents (n, size), with equal bits for equal latents and conditions, whatever n is.
+
+    All have the same noise inside networks, so that differences come from latents and conditions, unless `same_noise` is false.
+    """
+    return torch.cat(list(model.stream(latents, batch=batch, pad=True, same_noise=same_noise, **conditions)))
 
 
 def fix_conditions(model: Model, conditions: Conditions = NO_CONDITIONS) -> Callable[..., Tensor]:

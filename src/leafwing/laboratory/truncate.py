@@ -47,7 +47,8 @@ def truncate(
         held_out: real images.
         features: the feature space in which samples are compared with them.
         reader: attribute classifier of samples; None if not available.
-        conditions: what all samples should be, by field: {"label": 3}; the rest is that of the first sample.
+        conditions: what all samples should be, by field: {"label": 3}; the rest as in `leafwing sample`, all classes in turn. The real
+            images are of all classes in any case.
         report_progress: progress callback.
         psi: comma-separated scale factors of the latents.
         n: number of samples, and maximum number of real images.
@@ -83,7 +84,7 @@ def truncate(
         blocks, sure = [], []
         for start in range(0, n, BLOCK):
             rows_of_block = slice(start, start + BLOCK)
-            images = generate(model, scaled[rows_of_block], inputs.rows(rows_of_block))
+            images = generate(model, scaled[rows_of_block], inputs.rows(rows_of_block), same_noise=False)
             blocks.append(features(images)[0])
             if reader:
                 sure.append(next(iter(reader.read(images).values())) != UNREAD)
@@ -99,7 +100,8 @@ def truncate(
                 "sure": float(np.concatenate(sure).mean()) if sure else nan,
             }
         )
-        rows.append((f"psi {value:g}", generate(model, scaled[:columns], inputs.rows(slice(columns))).cpu()))
+        images = generate(model, scaled[:columns], inputs.rows(slice(columns)), same_noise=False)
+        rows.append((f"psi {value:g}", images.cpu()))
         report_progress("scaling latents", i + 1, len(values))
     best = max(sweep, key=lambda row: row["precision"])
     words = [

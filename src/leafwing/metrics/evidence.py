@@ -128,7 +128,7 @@ class Evidence(Protocol):
         ...
 
     def generate(self, latents: Tensor) -> Tensor:
-        """Images in [-1, 1] generated from latents (b, size), all with the same conditions; with labels, all of class 0."""
+        """Images in [-1, 1] generated from latents (b, size), all with the same conditions and noise; with labels, all of class 0."""
         ...
 
     def latents(self, n: int) -> Tensor:

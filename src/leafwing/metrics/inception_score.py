@@ -23,7 +23,9 @@ def measure(evidence: Evidence) -> list[Measure]:
     Raises:
         LeafwingError: the feature network is not a classifier.
     """
-    values = scores(evidence.fake_probabilities())
+    probabilities = evidence.fake_probabilities()
+    order = np.random.default_rng(evidence.seed).permutation(len(probabilities))  # files are often named by class
+    values = scores(probabilities[order])
     error, n = standard_error(values), len(values)
     return [with_interval("inception_score", float(values.mean()), error, "higher", minimum=1, observations=n)]
 

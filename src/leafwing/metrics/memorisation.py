@@ -143,7 +143,7 @@ def report(evidence: Evidence) -> MemorisationReport:
         raise LeafwingError("memorisation requires images, and this data consists of points; use the metric modes")
     samples = sketches(_first(evidence.fake_pictures(), MAX_IMAGES))
     training = sketches(evidence.train_pictures())
-    held_out = sketches(_first(evidence.held_out_pictures(), MAX_IMAGES))
+    held_out = sketches(evidence.held_out_pictures())
     return examine(samples, training, evidence.train_pictures(), held_out, evidence.seed, evidence.report_progress)
 
 
@@ -162,7 +162,8 @@ def examine(
         training: at least four distinct ones.
         images: the training images in the same order; they are mirrored and shifted here.
         held_out: sketches of held-out images, possibly none.
-        seed: selects the training images used as reference images if there are more than `MAX_IMAGES`.
+        seed: selects the reference images if there are more than `MAX_IMAGES`. They are chosen at random, because images are often
+            stored by class.
         report_progress: progress callback.
 
     Raises:
@@ -210,7 +211,7 @@ def examine(
         samples=n,
         different=round(distinct, 1),
         duplicates=duplicates,
-        duplicates_real=count_distinct(distinct_training[:n].colours, max_distance)[1],
+        duplicates_real=count_distinct(_choose(distinct_training, n, seed).colours, max_distance)[1],
         training=len(distinct_training),
         held_out=len(held_out),
         references=len(references),
@@ -311,12 +312,20 @@ def _reference_images(training: Sketches, held_out: Sketches, seed: int) -> tupl
     """
     training_rows = {row.tobytes() for row in training.colours.numpy()}
     unseen = [i for i, row in enumerate(held_out.colours.numpy()) if row.tobytes() not in training_rows]
-    indices = np.arange(len(training))
-    if len(indices) > MAX_IMAGES - len(unseen):
-        indices = np.sort(np.random.default_rng(seed).choice(indices, MAX_IMAGES - len(unseen), replace=False))
-    rows = torch.from_numpy(indices)
+    unseen = _chosen(np.array(unseen, dtype=np.int64), MAX_IMAGES, seed).tolist()
+    rows = torch.from_numpy(_chosen(np.arange(len(training)), MAX_IMAGES - len(unseen), seed))
     references = held_out[torch.tensor(unseen)] + training[rows] if unseen else training[rows]
     return references, torch.cat([torch.full((len(unseen),), -1), rows])
+
+
+def _chosen(indices: np.ndarray, n: int, seed: int) -> np.ndarray:
+    """At most n of the indices, chosen at random, in ascending order."""
+    return np.sort(np.random.default_rng(seed).choice(indices, n, replace=False)) if len(indices) > n else indices
+
+
+def _choose(images: Sketches, n: int, seed: int) -> Sketches:
+    """At most n of the images, chosen at random."""
+    return images[torch.from_numpy(_chosen(np.arange(len(images)), n, seed))]
 
 
 def _ratio_of_medians(neighbours: Nearest, n: int) -> float:

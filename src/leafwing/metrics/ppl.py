@@ -3,8 +3,9 @@
     E |f(G(z(t))) - f(G(z(t + e)))|^2 / e^2,    z(t) between two latents, e = 1e-4, without the lowest and highest 1% of the values
 
 t is uniform on the path (`ppl`), or at its end (`ppl_ends`). Paths are spherical (`slerp`) for normal latents and linear for others,
-so that intermediate latents are as likely as those seen in training. f is the feature network of the protocol, where the paper uses
-LPIPS, so values are not comparable between feature networks, nor with the paper. With classes, all samples are of class 0.
+so that intermediate latents are as likely as those seen in training; one-hot codes within latents stay those of the start. f is the
+feature network of the protocol, where the paper uses LPIPS, so values are not comparable between feature networks, nor with the
+paper. With classes, all samples are of class 0; all have the same noise inside networks.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def measure(evidence: Evidence) -> list[Measure]:
         raise LeafwingError("ppl requires images, and these are points: remove it from --metrics")
     n = evidence.n_fake
     ends = evidence.latents(2 * n)
-    interpolate = slerp if exceeds_uniform(evidence.latents(PRIOR_SAMPLES)) else lerp
+    interpolate = path_of(evidence.latents(PRIOR_SAMPLES))
     positions = torch.rand(n, generator=torch.Generator().manual_seed(evidence.seed), dtype=torch.float64)
     return [
         trimmed_mean("ppl", squared_rates(evidence, interpolate, ends[:n], ends[n:], positions)),
@@ -60,6 +61,15 @@ def squared_rates(
         values.append(np.square(before - after).sum(axis=1) / EPSILON**2)
         evidence.report_progress("steps in the latents", min(i + BLOCK, len(start)), len(start))
     return np.concatenate(values)
+
+
+def path_of(latents: Tensor) -> Interpolation:
+    """The interpolation for the prior of these latents (n, size)."""
+    codes = ((latents == 0) | (latents == 1)).all(dim=0).cpu()
+    path = slerp if exceeds_uniform(latents[:, ~codes.to(latents.device)]) else lerp
+    if not codes.any():
+        return path
+    return lambda a, b, t: torch.where(codes, a, path(a.masked_fill(codes, 0), b.masked_fill(codes, 0), t))
 
 
 def exceeds_uniform(latents: Tensor) -> bool:

@@ -226,7 +226,8 @@ class Samples:
     def _others(self) -> tuple[int, str, Callable[[int, int], Tensor]]:
         """Real images that are not among those compared with: their number, what they are, and a function of two positions.
 
-        Those that the run was trained on if held-out ones are compared with, else further ones of the same data; 0 if there are few.
+        Those that the run was trained on if held-out ones are compared with, else further ones of the same data. 0 if there are less
+        than half as many as are compared with: many measures depend on the number.
         """
         n = self.protocol.n_real
         if self.protocol.split == "held-out":
@@ -234,7 +235,7 @@ class Samples:
         else:
             data, first, kind = self.target, n, "other real images"
         number = max(0, min(n, len(data) - first))
-        number = number if number >= min(n, scales.MIN_OTHERS) else 0
+        number = number if 2 * number >= n else 0
         return number, kind, lambda start, end: real_images(data, self.seed, first + start, first + end)
 
     def work(self, *, with_scale: bool) -> dict[str, int]:
@@ -414,12 +415,12 @@ class RunEvidence(Samples):
         return self.model.latents(n, self.seed, output=self.output.field)
 
     def generate(self, latents: Tensor) -> Tensor:
-        """Images generated from latents (b, size), on the CPU; all with the same conditions, and of class 0."""
+        """Images generated from latents (b, size), on the CPU; all with the same conditions and noise, and of class 0."""
         pixels: dict[str, Any] = self._conditions(0, 1, pixel_conditions(self.output, self.model.spec))
         conditions = self.model.conditions(1, self.seed, output=self.output.field, **pixels)
         same: dict[str, Any] = {name: value.expand(len(latents), *value.shape[1:]) for name, value in conditions.items()}
-        samples = self.model.generate(latents.to(self.model.device), output=self.output.field, **same)
-        return to_images(samples.cpu())
+        blocks = self.model.stream(latents.to(self.model.device), output=self.output.field, same_noise=True, **same)
+        return to_images(torch.cat([*blocks]).cpu())
 
     # --- in chunks, by all processes -------------------------------------------------------------------------------------
 

@@ -50,6 +50,8 @@ def measure(evidence: Evidence) -> list[Measure]:
         shifted = a.roll(1, 0) if before is None else torch.cat([before, a[:-1]])
         others.append(distance(shifted, b))
         before = a[-1:]
+    if sum(map(len, others)) < 2:
+        others = [np.full(1, np.nan)]  # there is no other sample
     return [
         mean("structure_distance", np.concatenate(matched), "lower"),
         mean("structure_others", np.concatenate(others)),

@@ -32,8 +32,8 @@ class Component(nn.Module):
 
 
 def mixture(components: Sequence[Any], latents: Tensor) -> Tensor:
-    """One sample per latent from the selected component. Components start in order; a component that has not started is
-    replaced by one that has.
+    """One sample per latent from the selected component. Components start in order; a component that has not started is replaced by
+    one that has, all of them equally often, chosen by the digits of a latent.
 
     All components generate a sample, because the selection is only known on the device.
 
@@ -44,4 +44,5 @@ def mixture(components: Sequence[Any], latents: Tensor) -> Tensor:
     k = len(components)
     samples = torch.stack([component(latents[:, k:]) for component in components])
     started = torch.stack([component.begun for component in components]).sum().clamp_min(1)
-    return samples[latents[:, :k].argmax(1) % started, torch.arange(len(latents), device=latents.device)]
+    chosen, other = latents[:, :k].argmax(1), (latents[:, k].abs() * 4096).long() % started
+    return samples[torch.where(chosen < started, chosen, other), torch.arange(len(latents), device=latents.device)]

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from leafwing.game import to_fp32
+
 
 def random_positions(features: Tensor, count: int) -> Tensor:
     """Random positions of a map (n, channels, height, width), without repetition and for each sample its own: (n, count) or all."""
@@ -26,7 +28,8 @@ def contrast(queries: Tensor, keys: Tensor, temperature: float) -> Tensor:
         keys: unit vectors (n, patches, size).
         temperature: divides the similarities.
     """
-    similarities = queries @ keys.transpose(1, 2) / temperature  # (n, query, key)
+    with torch.autocast(queries.device.type, enabled=False):  # bf16 has steps of 0.06 where logits are about 14
+        similarities = to_fp32(queries) @ to_fp32(keys).transpose(1, 2) / temperature  # (n, query, key)
     positions = torch.arange(keys.shape[1], device=keys.device)
     return cross_entropy(similarities.flatten(0, 1), positions.repeat(len(keys)))
 

@@ -33,7 +33,8 @@ class History(nn.Module):
             return x
         full = self.count >= size
         order = torch.arange(n, device=x.device)
-        slots = torch.where(full, torch.rand(size, device=x.device).argsort()[order % size], (self.count + order) % size)
+        slots = (self.count + order) % size  # different ones for the parts of a batch, which have the same permutation
+        slots = torch.where(full, torch.rand(size, device=x.device).argsort()[slots], slots)
         earlier = self.fakes[slots].to(x.dtype)
         replaced = (full & (torch.rand(n, device=x.device) < 0.5)).view(-1, *[1] * (x.dim() - 1))
         stored = torch.where(full & ~replaced, earlier, x)

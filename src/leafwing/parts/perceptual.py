@@ -74,7 +74,11 @@ class PerceptualLoss:
 
     def __call__(self, r: Round) -> Tensor:
         if self.network == "critic":
-            return self.weight * feature_distance(r.fake_output[1], r.real_output[1])
+            if r.plain_judge is None:
+                return self.weight * feature_distance(r.fake_output[1], r.real_output[1])
+            # Augmented, the two images would be changed independently.
+            fake, real = (r.plain_judge(images, *r.beside)[1] for images in (r.fake, r.real))
+            return self.weight * feature_distance(fake, real)
         if self.net is None:
             self.prepare(r.fake.device)
         assert self.net is not None

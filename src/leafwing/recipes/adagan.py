@@ -91,7 +91,7 @@ def adagan(
             return Round(nets, real=batch.image, fake=fake, judge=nets.C, clock=clock)
 
         def excess(r: Any) -> Tensor:
-            return r.nets.L((1 - beta) * (-scores(r.nets.C(r.real))).exp())  # with p = sigmoid(s), r is exp(-s)
+            return r.nets.L((1 - beta) * (-scores(r.nets.C(r.augment(r.real)))).exp())  # with p = sigmoid(s), r is exp(-s)
 
         def weighted(r: Any) -> Tensor:
             return (excess(r) / beta * softplus(-r.real_score)).mean() + softplus(r.fake_score).mean()

@@ -82,7 +82,7 @@ def ebgan(
         turns=duel(
             sampling(z),
             energy(margin),
-            generator=[pull_away(lambda r: r.nets.D.encode(r.fake), pull)] if pull else [],
+            generator=[pull_away(lambda r: r.nets.D.encode(r.augment(r.fake)), pull)] if pull else [],
             n_critic=n_critic,
         ),
         abilities=generating(z),
