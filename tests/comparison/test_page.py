@@ -134,6 +134,7 @@ def test_small_pictures_are_enlarged_by_a_whole_factor(
     pictures = galleries.draw(ImageField(height, width, 3), torch.zeros(8, 3, height, width), "real images")
     assert len(pictures) == number, "a row fits into the page"
     assert {(picture.size, picture.factors) for picture in pictures} == {(size, factors)}
+    assert {picture.is_smooth for picture in pictures} == {min(height, width) >= 32}, "as on grids"
     assert number * (size[0] * factors[0] + galleries.GAP) <= galleries.WIDEST_ROW + galleries.GAP
     assert pictures[1].alt == "real images, 2"
     with Image.open(io.BytesIO(pictures[0].content)) as image:

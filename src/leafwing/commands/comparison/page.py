@@ -29,6 +29,7 @@ class Picture:
         alt: description for those who cannot see it.
         caption: caption below it; may be empty.
         factors: whole factors by which it is enlarged on a wide and on a narrow screen.
+        is_smooth: whether it is enlarged smoothly, and not pixel by pixel.
     """
 
     content: bytes
@@ -37,6 +38,7 @@ class Picture:
     alt: str
     caption: str = ""
     factors: tuple[int, int] = (1, 1)
+    is_smooth: bool = False
 
     @property
     def data_uri(self) -> str:
