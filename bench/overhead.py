@@ -6,7 +6,7 @@ Start-up: Python alone, `import torch`, `import leafwing`, the command line's `-
 end of its first turn. Packing: images per second of `data.load` on a folder of JPEGs, alternating with a plain Pillow loop. Writing:
 a checkpoint and a sample grid of `dcgan` at 64 px. Running: seconds of `leafwing.train` compared with the bare engine and loop over
 the same images, each in its own process and in turn; `run` writes as often as a training of 200,000 images, `dense` as often as is
-usual for its own length. Wall-clock time counts, because a run's own seconds exclude the work between ticks. One row per part; the
+usual for its own length. Wall-clock time counts, because a run's own seconds begin with its first turn. One row per part; the
 last line of output is a summary.
 """
 

@@ -114,21 +114,31 @@ def test_the_time_limit_stops_training_and_a_finished_run_does_nothing() -> None
     assert list(finished.ticks(8)) == []
 
 
-def test_the_time_between_ticks_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_time_between_ticks_counts_in_the_limit_and_not_in_the_speed(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr("leafwing.loop.time.perf_counter", lambda: now[0])
-    training = make_training(make_game([D_TURN, G_TURN]), 12)
-    take = training.engine.take
 
-    def slow(turns: Sequence[Turn], batch: Batch, clock: Clock) -> torch.Tensor:
-        now[0] += 1.0
-        return take(turns, batch, clock)
+    def slow_training(images: int) -> Training:
+        training = make_training(make_game([D_TURN, G_TURN]), images)
+        take = training.engine.take
 
-    training.engine.take = slow  # type: ignore[method-assign]
+        def slow(turns: Sequence[Turn], batch: Batch, clock: Clock) -> torch.Tensor:
+            now[0] += 1.0
+            return take(turns, batch, clock)
+
+        training.engine.take = slow  # type: ignore[method-assign]
+        return training
+
+    training = slow_training(12)
     for tick in training.ticks(4):
         assert tick.images_per_second == 2.0, "4 images in 2 seconds"
         now[0] += 1000.0
-    assert training.seconds == 6.0
+    assert training.seconds == 3006.0
+    reasons = []
+    for tick in slow_training(10**6).ticks(4, seconds=2500.0):
+        reasons.append(tick.stop_reason)
+        now[0] += 1000.0
+    assert reasons == ["", "", "", "time_limit"]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -102,7 +102,7 @@ def test_training_and_evaluation_show_their_progress_and_nothing_if_silent(
     assert err.startswith(f"run folder: {tmp_path / 'run'}\n")
     assert "16/16 images" in err
     leafwing.evaluate(run, metrics="swd", n=8)
-    assert "comparing with the training data" in capfd.readouterr().err
+    assert "compared with the training images" in capfd.readouterr().err
     leafwing.resume(run, images="+8", progress=False)
     leafwing.evaluate(run, metrics="swd", n=8, progress=False)
     assert capfd.readouterr() == ("", "")
@@ -223,7 +223,14 @@ def test_rows_of_an_evaluation_are_a_list_and_a_table() -> None:
 
 def test_a_comparison_is_a_dictionary_and_its_text() -> None:
     table = Comparison(
-        sentences=["a <wins>."], measures={"fid": "lower"}, summary=[], keeping="", equal="Equal.", report="report.html"
+        sentences=["a <wins>."],
+        measures={"fid": "lower"},
+        summary=[],
+        keeping="",
+        equal="Equal.",
+        caveats=[],
+        marked=[],
+        report="report.html",
     )
     assert table["sentences"] == ["a <wins>."]
     assert table._repr_html_().startswith("<pre>a &lt;wins&gt;.\nEqual.")

@@ -162,6 +162,8 @@ def test_small_images_are_enlarged_in_a_grid() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), dtype=np.uint8)
     grown = pictures.upscale(noise, 2)
     assert all((grown[:, y::2, x::2] == noise).all() for y in (0, 1) for x in (0, 1))
+    large = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), dtype=np.uint8)
+    assert (pictures.upscale(large, 2) == pictures.enlarge_stored(fields.Image(32, 32), large, 2)).all()
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
@@ -273,7 +275,7 @@ def test_images_with_odd_sides_are_shown_pixel_for_pixel(tmp_path: Path) -> None
     pictures.reel([tmp_path / "one.png"], ["only"], tmp_path / "reel.webp")
     with Image.open(tmp_path / "reel.webp") as reel:
         assert reel.size == (602, 304 + LINE)
-    shown = np.asarray(pictures._captioned(tmp_path / "one.png", "only", (601, 303)))
+    shown = np.asarray(pictures._captioned(tmp_path / "one.png", "only", (601, 303), is_smooth=False))
     assert np.array_equal(shown[:303, :601], pixels)
 
 
@@ -287,6 +289,15 @@ def test_a_reel_has_the_chosen_size_also_with_images_of_an_earlier_version(tmp_p
             frames = [frame.convert("RGB") for frame in ImageSequence.Iterator(reel)]
         assert [frame.size for frame in frames] == [expected] * 2
         assert [int(np.argmax(frame.getpixel((20, 20)))) for frame in frames] == [0, 2]
+
+
+@pytest.mark.parametrize("is_smooth", [False, True])
+def test_a_reel_enlarges_as_grids_do(tmp_path: Path, is_smooth: bool) -> None:
+    noise = np.random.default_rng(0).integers(64, 192, (32, 32, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "0.png")
+    shown = np.asarray(pictures._captioned(tmp_path / "0.png", "", (96, 96), is_smooth), int)[:96]
+    kind = fields.Image(32, 32) if is_smooth else fields.Image(16, 16)
+    assert abs(shown - pictures.enlarge_stored(kind, noise[None], 3)[0]).max() <= 1
 
 
 def test_another_file_type_of_a_reel_is_an_error_that_lists_the_supported_ones(tmp_path: Path, frames: list[Path]) -> None:

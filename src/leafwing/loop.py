@@ -31,8 +31,8 @@ class Tick:
 
     Args:
         clock: the progress of training.
-        seconds: training time so far, over all sessions; excludes time spent between ticks.
-        images_per_second: real images shown per second of training since the last tick.
+        seconds: training time so far, over all sessions, including the time spent between ticks.
+        images_per_second: real images shown per second since the last tick, without the time spent between ticks.
         losses: mean of each loss term since the last tick, keyed by "movers/term", such as "D/gradient_penalty".
         memory: peak memory in bytes, of the device on CUDA, else of the process.
         stop_reason: why training stops here: images, time_limit or interrupted; empty if it continues.
@@ -131,7 +131,7 @@ class Training:
 
         Args:
             every: images between ticks.
-            seconds: time limit in seconds of training, over all sessions.
+            seconds: time limit in seconds of training, over all sessions, which includes the time spent between ticks.
             should_stop: called after every unit of turns; True requests a stop.
 
         Raises:
@@ -165,9 +165,11 @@ class Training:
                 self.engine.complete_averages()
                 self.engine.check_weights(self.clock.images)
                 speed = (self.clock.images - start_images) / elapsed
+                paused = time.perf_counter()
                 yield Tick(self.clock, self.seconds, speed, means, peak_memory(device), reason)
                 losses.clear()
                 start_time, start_images = time.perf_counter(), self.clock.images
+                self.seconds += start_time - paused
 
     def _take(self, turn: Turn, batch: Batch | None, losses: list[UnitLosses]) -> Batch:
         """Takes one turn, together with the turns that share its round.

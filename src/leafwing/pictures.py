@@ -179,7 +179,7 @@ def tile(pixels: Pixels, columns: int | None = None, gap: int = GAP) -> Image.Im
 
 
 def upscale(pixels: Pixels, scale: int | None = None, columns: int | None = None) -> Pixels:
-    """Images (n, height, width, channels), enlarged by pixel repetition.
+    """Images (n, height, width, channels), enlarged in the way that suits them; see `is_smooth`.
 
     Args:
         pixels: the images.
@@ -188,7 +188,7 @@ def upscale(pixels: Pixels, scale: int | None = None, columns: int | None = None
     """
     columns = columns or ceil(sqrt(len(pixels)))
     factor = scale or enlargement(pixels.shape[2], pixels.shape[1], columns, ceil(len(pixels) / columns))
-    return enlarge(pixels, factor)
+    return enlarge_stored(fields.Image(*pixels.shape[1:]), pixels, factor)
 
 
 def enlarge(values: np.ndarray, scale: int, axis: int = 1) -> np.ndarray:
@@ -367,7 +367,14 @@ def in_rows(cells: Sequence[Item], columns: int) -> list[Sequence[Item]]:
     return [cells[start : start + columns] for start in range(0, len(cells), columns)]
 
 
-def reel(frames: Sequence[Path], captions: Sequence[str], out: Path, seconds: float = 6.0, size: int | None = None) -> str:
+def reel(
+    frames: Sequence[Path],
+    captions: Sequence[str],
+    out: Path,
+    seconds: float = 6.0,
+    size: int | None = None,
+    is_smooth: bool = False,
+) -> str:
     """Writes an animation of images, each with a caption below; the last frame is shown longer.
 
     Args:
@@ -376,6 +383,7 @@ def reel(frames: Sequence[Path], captions: Sequence[str], out: Path, seconds: fl
         out: a .webp, .gif or .mp4 file.
         seconds: duration of the animation.
         size: the longer side in pixels, captions included; None: small images are enlarged, large ones reduced.
+        is_smooth: whether what the images show is enlarged smoothly; see `is_smooth`.
 
     Returns:
         How its size differs from that of the images, see `films.write`, and that it lasts longer than requested; empty if neither.
@@ -392,17 +400,17 @@ def reel(frames: Sequence[Path], captions: Sequence[str], out: Path, seconds: fl
         size -= size % 2
         ratio = min(size / width, max(2, size - LINE) / height)
     shown = (max(2, round(width * ratio)), max(2, round(height * ratio)))
-    images = (_captioned(path, text, shown) for path, text in zip(frames, captions, strict=True))
+    images = (_captioned(path, text, shown, is_smooth) for path, text in zip(frames, captions, strict=True))
     step = max(MIN_STEP, round(1000 * seconds / len(frames)))
     changed = films.write(out, images, step, last=LAST_MS)
     return "; ".join(filter(None, (changed, films.longer(seconds, len(frames), MIN_STEP, LAST_MS))))
 
 
-def _captioned(path: Path, text: str, box: tuple[int, int]) -> Image.Image:
+def _captioned(path: Path, text: str, box: tuple[int, int], is_smooth: bool) -> Image.Image:
     """An image of a reel: a file fitted into this width and height, which margins make even for films, with a caption below."""
     width, height = (side + side % 2 for side in box)
     sheet = Image.new("RGB", (width, height + LINE), PAPER)
     with Image.open(path, formats=["PNG"]) as frame:
-        sheet.paste(fit(flat(frame), *box))
+        sheet.paste(fit(flat(frame), *box, is_smooth))
     write_lines(ImageDraw.Draw(sheet), (GAP, height), [text])
     return sheet

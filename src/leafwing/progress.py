@@ -257,9 +257,9 @@ class Meter:
     """
 
     def __init__(self, start: int, total: int, seconds: float | None) -> None:
-        self.images, self.total, self.seconds = start, total, seconds
+        self.images, self.total = start, total
         self.began = self.last = self.limit_read = time.monotonic()
-        self.speed, self.limit, self.pace = 0.0, seconds, 1.0
+        self.speed, self.limit = 0.0, seconds
 
     def read(self, images: int) -> None:
         """Updates the speed from the number of images shown by now."""
@@ -269,15 +269,13 @@ class Meter:
         self.images, self.last = images, now
 
     def read_limit(self, left: float) -> None:
-        """Updates what is left of the time limit, which counts neither checkpoints nor samples, and how much longer that takes."""
+        """Updates what is left of the time limit."""
         self.limit, self.limit_read = left, time.monotonic()
-        if self.seconds is not None and self.seconds > left:
-            self.pace = max(1.0, (self.limit_read - self.began) / (self.seconds - left))
 
     def seconds_left(self) -> float | None:
         """Seconds until all images are shown or the time limit is reached; None if unknown."""
         by_images = max(0, self.total - self.images) / self.speed if self.speed else None
-        by_time = None if self.limit is None else max(0.0, self.limit * self.pace - (time.monotonic() - self.limit_read))
+        by_time = None if self.limit is None else max(0.0, self.limit - (time.monotonic() - self.limit_read))
         return min((seconds for seconds in (by_images, by_time) if seconds is not None), default=None)
 
     def describe(self) -> str:

@@ -99,7 +99,7 @@ class Schedule:
     """Training length in real images shown (not epochs): 200k, 1.5M. Default: 200,000 with --recipe; without, as many as --time
     allows."""
     time: Seconds | None = None
-    """Stop after this much training time, not counting checkpoints and samples, if that comes first: 10m, 1h30m; a number alone is
+    """Stop after this much training time, with its checkpoints and samples, if that comes first: 10m, 1h30m; a number alone is
     seconds. Default: no limit with --recipe or --images; else an hour."""
     seed: Natural = 0
     """Random seed of the weights, the latents and the order of the data."""

@@ -134,6 +134,7 @@ def test_small_pictures_are_enlarged_by_a_whole_factor(
     pictures = galleries.draw(ImageField(height, width, 3), torch.zeros(8, 3, height, width), "real images")
     assert len(pictures) == number, "a row fits into the page"
     assert {(picture.size, picture.factors) for picture in pictures} == {(size, factors)}
+    assert {picture.is_smooth for picture in pictures} == {min(height, width) >= 32}, "as on grids"
     assert number * (size[0] * factors[0] + galleries.GAP) <= galleries.WIDEST_ROW + galleries.GAP
     assert pictures[1].alt == "real images, 2"
     with Image.open(io.BytesIO(pictures[0].content)) as image:
@@ -158,6 +159,20 @@ def test_a_run_without_a_checkpoint_has_a_row_that_says_why(tmp_path: Path) -> N
     opening = galleries.opening(plan, record, table)
     assert {row.label: row.note for row in opening.rows}["a"] == "no samples: out of memory; Try less"
     assert opening.text == "No run reached its first checkpoint."
+
+
+def test_caveats_stand_below_the_verdict_and_marks_in_the_tables() -> None:
+    protocol = {"features": "own", "shape": "64x64x3", "n_real": 50, "n_fake": 50}
+    rows = [measured(name, images, 0.5) | {"protocol": protocol} for name in ("fid", "precision") for images in (50, 100)]
+    html = page_of([RunResult("a", 0, "finished", images=100, steps=1000, rows=rows)])
+    verdict = html[html.index("<h2>Verdict") : html.index("<h2>Recipes")]
+    assert "<p>With only 50 samples, FID is biased" in verdict
+    assert "<p>* own judges texture more than shape" in verdict
+    assert '<th scope="col">precision * ' in html
+    assert '<th scope="col">final fid ↓</th>' in html
+    assert "<figcaption>precision * " in html
+    assert "see the verdict" in html
+    assert "judges texture" not in page_of(results(a=[1.0], b=[2.0]))
 
 
 def test_few_seeds_say_little() -> None:

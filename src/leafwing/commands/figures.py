@@ -13,13 +13,6 @@ LEADING = ("fid", "kid")
 """The measures that may lead: distances, which are smaller for better samples. The first is never zero or negative."""
 LIKE_NOISE = 0.5
 """Samples are almost as far from the real images as noise is above this times its value."""
-
-FLATTERED, MARK = ("precision", "density"), " *"
-"""The measures of pictures in colour that are high in the features `own` also where nothing can be recognised, and what marks them."""
-FLATTERY = (
-    f"{MARK.strip()} own judges texture more than shape: precision and density are high for shapeless pictures too. Recall, FID and "
-    "KID tell more; look at the samples (leafwing sample)"
-)
 IN_WORDS, DETAILS = ("leaks",), ("copied_near", "nearer", "distance_ratio")
 """Metrics, and single numbers, that are shown in words, and as numbers only on request."""
 
@@ -60,15 +53,9 @@ def is_detail(row: Mapping[str, Any]) -> bool:
     return row.get("by") in IN_WORDS or row["metric"] in DETAILS
 
 
-def is_flattered(row: Mapping[str, Any]) -> bool:
-    """Whether a value is marked, because the features `own` praise shapeless pictures in colour; see `FLATTERED`."""
-    protocol = row.get("protocol", {})
-    has_colours = str(protocol.get("shape", "")).endswith(("x3", "x4"))
-    return row["metric"] in FLATTERED and protocol.get("features") == "own" and has_colours
-
-
 def cells(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     """The table of these rows, from its head on."""
+    from leafwing.metrics.caveats import MARK, is_flattered
     from leafwing.metrics.conclusions import says_nothing
 
     of_run = all("images" in row for row in rows)
@@ -87,6 +74,7 @@ def cells(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
 
 def remarks(rows: Sequence[Mapping[str, Any]], verbose: bool = False) -> list[str]:
     """What the scale is, the words of metrics that have some, and what was compared; verbose: a line for each protocol."""
+    from leafwing.metrics.caveats import FLATTERY, is_flattered
     from leafwing.metrics.protocol import describe
 
     words = ((f"{row['images']:,} images: " if "images" in row else "") + row["words"] for row in rows if row.get("words"))

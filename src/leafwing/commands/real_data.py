@@ -20,9 +20,8 @@ if TYPE_CHECKING:
     from leafwing.metrics.protocol import Protocol
     from leafwing.metrics.segmenter import Segmenter
 
-MAX_DEFAULT_SAMPLES, MAX_SLOW_SAMPLES, MIN_FID_SAMPLES = 5_000, 1_000, 1_000
-"""The default number of samples is at most the first, and at most the second with one of the networks `SLOW`; with fewer than the
-third, FID is noticeably biased."""
+MAX_DEFAULT_SAMPLES, MAX_SLOW_SAMPLES = 5_000, 1_000
+"""The default number of samples is at most the first, and at most the second with one of the networks `SLOW`."""
 SLOW = ("lite0", "inception")
 """Feature networks that take 8 ms and more of CPU time per image, so that 5,000 samples cost more than a short training."""
 
@@ -187,16 +186,7 @@ def protocol_for(name: str, protocol: Protocol, real_data: RealData, segmenter: 
 
 def report_caveats(protocol: Protocol, names: Sequence[str], progress: Reporter) -> None:
     """Prints notes on the limits of a protocol."""
-    from leafwing.data.split import MIN_SIZE
+    from leafwing.metrics.caveats import of_protocol
 
-    if protocol.split == "train" and protocol.shape != "points":
-        hold_out = "auto" if protocol.n_real >= MIN_SIZE else max(1, protocol.n_real // 10)
-        progress.say(
-            "comparing with the training data, because nothing was held out: a model that copies its training images looks "
-            f"perfect. `leafwing train --hold-out {hold_out}` holds out images for evaluation"
-        )
-    n = min(protocol.n_real, protocol.n_fake)
-    if n < MIN_FID_SAMPLES and "fid" in names:
-        progress.say(
-            f"with only {n:,} samples, FID is biased upwards: compare it only under the same protocol, and use KID, which is unbiased"
-        )
+    for text in of_protocol(protocol.as_dict(), names):
+        progress.say(text)

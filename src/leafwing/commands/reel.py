@@ -61,6 +61,7 @@ def reel(
         target = files.unused(opened.outputs, f"{frames[-1].stem}-reel", ".webp")
     with files.storage(str(target)):
         target.parent.mkdir(parents=True, exist_ok=True)
-    if note := pictures.reel(frames, [f"{int(path.stem):,} images" for path in frames], target, seconds, size):
+    captions, is_smooth = [f"{int(path.stem):,} images" for path in frames], pictures.is_smooth(opened.spec.fields["image"])
+    if note := pictures.reel(frames, captions, target, seconds, size, is_smooth):
         reporter_of(progress).say(f"{target}: {note}")
     return target

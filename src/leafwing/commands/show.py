@@ -157,5 +157,5 @@ def _grid(dataset: Dataset, order: np.ndarray) -> Image:
     shown = {name: dataset.pictures(row) for name, row in islice(((name, row) for name, row in rows if len(row)), CLASSES)}
     height, width = next(iter(shown.values())).shape[1:3]
     scale = layout.enlargement(width, height, PER_CLASS, len(shown))
-    images = [[pictures.to_image(image) for image in pictures.enlarge(eight_bits(row), scale)] for row in shown.values()]
+    images = [[pictures.to_image(image) for image in pictures.upscale(eight_bits(row), scale)] for row in shown.values()]
     return layout.arrange(images, names=[*shown])

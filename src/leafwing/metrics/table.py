@@ -16,7 +16,7 @@ from math import inf
 from statistics import median, quantiles
 from typing import Any, Literal
 
-from leafwing.metrics import protocol
+from leafwing.metrics import caveats, protocol
 from leafwing.metrics.conclusions import (
     MIN_STEPS,
     Better,
@@ -109,6 +109,8 @@ class Table:
         budget_text: the budget of the training runs and the cost of each recipe.
         imbalance: why there can be no winner because the training runs were unequal; empty if they were equal.
         keeping: which recipe keeps most of the images that samples are generated from; empty if that was not measured.
+        caveats: what the values do not say; see `caveats`.
+        marked: the measures to which the mark in one of them refers.
         about: further entries of `table.json`.
     """
 
@@ -119,6 +121,8 @@ class Table:
     budget_text: str = ""
     imbalance: str = ""
     keeping: str = ""
+    caveats: tuple[str, ...] = ()
+    marked: tuple[str, ...] = ()
     about: dict[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
@@ -128,6 +132,8 @@ class Table:
             "equal": self.budget_text,
             "unequal": self.imbalance,
             "keeping": self.keeping,
+            "caveats": list(self.caveats),
+            "marked": list(self.marked),
             "runs": self.runs,
             "summary": self.summary,
             "measures": self.measures,
@@ -159,7 +165,18 @@ def tabulate(results: Sequence[RunResult], budget: Budget | None = None) -> Tabl
     imbalance = describe_imbalance(runs, summary, budget) if budget else ""
     budget_text = describe_budget(runs, summary, budget) if budget else ""
     keeping = describe_keeping(summary, measures)
-    return Table(runs, summary, measures, sentences(runs, summary, measures, imbalance), budget_text, imbalance, keeping)
+    rows = [row for result in results for row in result.rows]
+    return Table(
+        runs,
+        summary,
+        measures,
+        sentences(runs, summary, measures, imbalance),
+        budget_text,
+        imbalance,
+        keeping,
+        tuple(caveats.of_rows(rows)),
+        tuple(name for name in measures if any(row["metric"] == name and caveats.is_flattered(row) for row in rows)),
+    )
 
 
 def collect_measures(results: Iterable[RunResult]) -> dict[str, Better]:

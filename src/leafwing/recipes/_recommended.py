@@ -27,7 +27,7 @@ RECOGNISABLE = 100_000
 SMALL = 32
 """The smaller size, in pixels."""
 MARGIN = 0.95
-"""Share of the time that is planned: the measured speed is uncertain."""
+"""Share of the time that is planned: the measured speed is uncertain, and checkpoints and samples take time too."""
 MOST = 3_000_000
 """The longest training in images, assumed: the longest that was measured has 200,000."""
 MANY_POINTS = 2_000_000

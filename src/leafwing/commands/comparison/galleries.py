@@ -150,7 +150,7 @@ def draw(kind: Field, samples: Tensor, label: str, texts: Sequence[str] = ()) ->
         label: what they are, for their descriptions.
         texts: a caption for each; empty: none.
     """
-    from leafwing.pictures import Cell, scatter
+    from leafwing.pictures import Cell, is_smooth, scatter
 
     if not kind.has_pixels:
         plot = scatter(samples, PLOT_SIDE)
@@ -166,7 +166,8 @@ def draw(kind: Field, samples: Tensor, label: str, texts: Sequence[str] = ()) ->
     pictures = []
     for i, image in enumerate(images[:fitting]):
         text = texts[i] if texts else ""
-        pictures.append(Picture(encode(image, lossless=True), "image/webp", image.size, f"{label}, {i + 1}", text, factors))
+        content = encode(image, lossless=True)
+        pictures.append(Picture(content, "image/webp", image.size, f"{label}, {i + 1}", text, factors, is_smooth(kind)))
     return pictures
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from leafwing.metrics import METRICS, curves
+from leafwing.metrics import METRICS, caveats, curves
 from leafwing.metrics.conclusions import MAX_COST_DIFFERENCE, MIN_STEPS, describe_outcome, in_sentence, show
 from leafwing.metrics.table import FAR_WORSE, MIN_VARIETY, RunResult, Table
 from leafwing.quantities import show_count, show_duration
@@ -29,6 +29,7 @@ class Picture:
         alt: description for those who cannot see it.
         caption: caption below it; may be empty.
         factors: whole factors by which it is enlarged on a wide and on a narrow screen.
+        is_smooth: whether it is enlarged smoothly, and not pixel by pixel.
     """
 
     content: bytes
@@ -37,6 +38,7 @@ class Picture:
     alt: str
     caption: str = ""
     factors: tuple[int, int] = (1, 1)
+    is_smooth: bool = False
 
     @property
     def data_uri(self) -> str:
@@ -146,6 +148,7 @@ def render(
         "count": count,
         "duration": duration,
         "in_sentence": in_sentence,
+        "marked": lambda name: name + caveats.MARK * (name in table.marked),
         "number": show,
         "outcome": describe_outcome,
         "percent": "{:.0%}".format,
@@ -191,7 +194,7 @@ def learning_curves(
     """
     plots = []
     for i, (name, better) in enumerate(table.measures.items()):
-        caption = f"{name} {ARROWS[better]}"
+        caption = f"{name}{caveats.MARK * (name in table.marked)} {ARROWS[better]}"
         lines = [curves.Line(run.name, colours[run.recipe], run.curve(name)) for run in results]
         if not any(len(line.points) > 1 for line in lines):
             continue

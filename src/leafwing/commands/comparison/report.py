@@ -268,6 +268,7 @@ def report_context(plan: ComparisonPlan, record: Record, results: Sequence[RunRe
 def key_figures(table: Table) -> list[Figure]:
     """Three numbers that the verdict rests on: both final values and the spread over seeds, or why there are none."""
     from leafwing.commands.comparison.page import Figure
+    from leafwing.metrics.caveats import MARK
     from leafwing.metrics.conclusions import MIN_STEPS, count_runs, describe_seeds, final_median, is_too_short, show
 
     measures = [name for name, better in table.measures.items() if better]
@@ -290,7 +291,7 @@ def key_figures(table: Table) -> list[Figure]:
     values = [
         Figure(
             show(row["final"][name]["median"]),
-            f"final {name} of {row['recipe']}",
+            f"final {name}{MARK * (name in table.marked)} of {row['recipe']}",
             f"{show(row['final'][name]['low'])} to {show(row['final'][name]['high'])} over {describe_seeds(row)}",
         )
         for row in rows[:2]
@@ -365,15 +366,24 @@ def shown_measures(names: Sequence[str]) -> list[str]:
 
 def as_text(table: Mapping[str, Any]) -> str:
     """The content of `table.json` for a terminal: the sentences, one row per recipe, and the path of the report."""
+    from leafwing.metrics.caveats import MARK
     from leafwing.metrics.conclusions import describe_outcome, show
     from leafwing.tables import align_columns
 
     names = shown_measures([name for name, better in table["measures"].items() if better] or list(table["measures"]))
-    rows = [("recipe", *(f"final {name}" for name in names), "collapsed", "CPU time", "s per 1,000 images")]
+    rows = [
+        (
+            "recipe",
+            *(f"final {name}{MARK * (name in table['marked'])}" for name in names),
+            "collapsed",
+            "CPU time",
+            "s per 1,000 images",
+        )
+    ]
     for recipe in table["summary"]:
         finals = [recipe["final"][name] for name in names]
         values = (f"{show(final['median'])} ({show(final['low'])} to {show(final['high'])})" for final in finals)
         cost = "–" if recipe["processor_seconds"] is None else show_duration(recipe["processor_seconds"])
         rows.append((recipe["recipe"], *values, describe_outcome(recipe), cost, show(recipe["seconds_per_1000_images"])))
     sentences = [" ".join(table["sentences"]), *(table[key] for key in ("keeping", "equal") if table[key])]
-    return "\n".join([*sentences, "", align_columns(rows), "", f"report  {table['report']}"])
+    return "\n".join([*sentences, "", align_columns(rows), *table["caveats"], "", f"report  {table['report']}"])

@@ -1,0 +1,55 @@
+"""What figures do not say: the caveats of rows of `evaluate`, for all that show them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from leafwing.data.split import MIN_SIZE
+
+FLATTERED, MARK = ("precision", "density"), " *"
+"""The measures of pictures in colour that are high in the features `own` also where nothing can be recognised, and what marks them."""
+FLATTERY = (
+    f"{MARK.strip()} own judges texture more than shape: precision and density are high for shapeless pictures too. Recall, FID and "
+    "KID tell more; look at the samples"
+)
+MIN_FID_SAMPLES = 1_000
+"""With fewer samples or real images, FID is noticeably biased."""
+
+
+def is_flattered(row: Mapping[str, Any]) -> bool:
+    """Whether a value is marked, because the features `own` praise shapeless pictures in colour; see `FLATTERED`."""
+    protocol = row.get("protocol", {})
+    has_colours = str(protocol.get("shape", "")).endswith(("x3", "x4"))
+    return row["metric"] in FLATTERED and protocol.get("features") == "own" and has_colours
+
+
+def of_rows(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The caveats of these rows, each once."""
+    texts: dict[str, None] = {}
+    for row in rows:
+        texts |= dict.fromkeys([FLATTERY] if is_flattered(row) else [])
+        texts |= dict.fromkeys(of_protocol(row.get("protocol", {}), [row["metric"]]))
+    return list(texts)
+
+
+def of_protocol(protocol: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+    """The caveats of a protocol.
+
+    Args:
+        protocol: see `protocol.Protocol.as_dict`.
+        names: metrics or measures.
+    """
+    n = min(protocol.get("n_real", 0), protocol.get("n_fake", 0))
+    texts = []
+    if protocol.get("split") == "train" and protocol["shape"] != "points":
+        hold_out = "auto" if protocol["n_real"] >= MIN_SIZE else max(1, protocol["n_real"] // 10)
+        texts.append(
+            "compared with the training images, because nothing was held out: a model that copies them looks perfect. Trained with "
+            f"--hold-out {hold_out}, some are kept for evaluation"
+        )
+    if 0 < n < MIN_FID_SAMPLES and "fid" in names:
+        texts.append(
+            f"with only {n:,} samples, FID is biased upwards: compare it only under the same protocol, and use KID, which is unbiased"
+        )
+    return texts
