@@ -202,24 +202,11 @@ class Run:
 
         Raises:
             LeafwingError: another process holds it.
+            StorageError: the folder is not writable.
         """
-        import filelock
-
-        with files.storage(str(self.folder)):
-            lock = filelock.FileLock(self.folder / ".lock")
-        try:
-            lock.acquire(timeout=0)
-        except filelock.Timeout:
-            raise LeafwingError(
-                f"{self.folder} is being trained by another process: wait, or stop that one with Ctrl-C; `leafwing sample` works "
-                "meanwhile"
-            ) from None
-        except OSError as error:
-            raise StorageError(f"cannot write {self.folder}: {error.strerror}") from error
-        try:
+        busy = f"{self.folder} is being trained by another process: wait, or stop that one with Ctrl-C"
+        with files.locked(self.folder / ".lock", f"{busy}; `leafwing sample` works meanwhile"):
             yield
-        finally:
-            lock.release()
 
     def clock(self, images: int) -> Clock:
         """The progress of training at a checkpoint."""
