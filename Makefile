@@ -102,7 +102,7 @@ format: .venv/dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# The tables of settings in the guide, and those of figures in docs/results and docs/performance.md.
+# The tables of settings in the guide, and those of figures.
 docs: .venv/dev
 	$(BIN)/python docs/tables.py
 	$(BIN)/python docs/figures.py

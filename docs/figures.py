@@ -1,15 +1,17 @@
-"""The tables of figures in docs/results and docs/performance.md, from the rows in bench/results: `make docs` writes them.
+"""The tables of figures in documents, from the rows in bench/results: `make docs` writes them.
 
 A page has a table of figures between two comments, `<!-- rows: NAME ARGUMENTS -->` and `<!-- end -->`. NAME is a function of this
-file, which reads rows and returns Markdown. A test compares, so page and rows agree; nothing is measured. Figures in prose (with a
-decimal point or a percent sign) must be in one of the tables of the page, rounded; others are listed with their source in a comment:
+file or of docs/guide_figures.py, which reads rows and returns Markdown. A test compares, so page and rows agree; nothing is measured.
+Figures in prose (with a decimal point or a percent sign) must be in one of the tables of the page, rounded; others are listed with
+their source in a comment:
 
     <!-- other figures
     step.jsonl: 77.3% 70.6%
+    health.py: 0.15
     targets: 78%
     -->
 
-The rows of a named file must have the figure; other sources are words.
+The rows of a named file, or the text of a file of leafwing, must have the figure; other sources are words.
 """
 
 from __future__ import annotations
@@ -23,40 +25,26 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "bench" / "results"
-PAGES = [*sorted((ROOT / "docs" / "results").glob("*.md")), ROOT / "docs" / "performance.md"]
+sys.path += [str(Path(__file__).parent), str(Path(__file__).parents[1] / "bench")]
+
+import comparisons as compared
+import divergences as fits
+import family as families
+import guide_figures as guide
+import laboratory as tools
+import remedies as techniques
+import small_data as small
+from row_tables import RESULTS, ROOT, Column, Row, grouped, read, spread, spreads, table
+from rows import processor
+
+GUIDE = ("health", "memorisation", "metrics", "evaluation", "sprites", "modes")
+PAGES = [
+    *sorted((ROOT / "docs" / "results").glob("*.md")),
+    ROOT / "docs" / "performance.md",
+    *(ROOT / "docs" / "guide" / f"{name}.md" for name in GUIDE),
+]
 """Pages of which all figures have a source."""
-OTHER_PAGES = [ROOT / "docs" / "guide" / "modes.md"]
-"""Pages with a table of figures."""
 BLOCK = re.compile(r"(<!-- rows: (\w+)(?: ([^\n]*?))? -->\n\n).*?(\n\n<!-- end -->)", re.DOTALL)
-sys.path.append(str(ROOT / "bench"))
-
-import comparisons as compared  # noqa: E402
-import divergences as fits  # noqa: E402
-import family as families  # noqa: E402
-import laboratory as tools  # noqa: E402
-import remedies as techniques  # noqa: E402
-import small_data as small  # noqa: E402
-from rows import CASE, newest, processor  # noqa: E402
-
-Row = Mapping[str, Any]
-Column = str | Callable[[Row], Any]
-"""A cell of each row: a format of its keys, or a function of it."""
-
-
-def table(rows: Iterable[Row], columns: Mapping[str, Column]) -> str:
-    """Rows as a Markdown table with these columns."""
-    lines = [" | ".join(columns), " | ".join("---" for _ in columns)]
-    for row in rows:
-        cells = [column.format_map(row) if isinstance(column, str) else str(column(row)) for column in columns.values()]
-        lines.append(" | ".join(cells))
-    return "\n".join(f"| {line} |" for line in lines)
-
-
-def read(name: str, processors: str = "", keys: Iterable[str] = CASE) -> list[dict[str, Any]]:
-    """The newest rows of a benchmark."""
-    return newest(RESULTS / f"{name}.jsonl", processors, tuple(keys))
 
 
 def printed(show: Callable[[Path], None], name: str, heading: str = "") -> str:
@@ -190,28 +178,6 @@ def reading(_: str) -> str:
 
 
 # --- translators -------------------------------------------------------------------------------------------------------------
-
-
-def spread(rows: list[dict[str, Any]], key: str, form: str = ".3g") -> str:
-    """The mean of a key over rows, with the smallest and the largest value if there are several; empty without values."""
-    values = [row[key] for row in rows if key in row]
-    if not values:
-        return ""
-    extent = f" ({min(values):{form}} to {max(values):{form}})" if len(values) > 1 else ""
-    return f"{sum(values) / len(values):{form}}{extent}"
-
-
-def grouped(rows: Iterable[dict[str, Any]], key: Callable[[Row], Any]) -> list[dict[str, Any]]:
-    """The rows by the value of a function: `case` and `rows` of each group."""
-    groups: dict[Any, list[dict[str, Any]]] = {}
-    for row in rows:
-        groups.setdefault(key(row), []).append(row)
-    return [{"case": case, "rows": group} for case, group in groups.items()]
-
-
-def spreads(columns: Mapping[str, str], form: str = ".3g") -> dict[str, Column]:
-    """Columns of groups: means over their rows of the keys in the mapping."""
-    return {name: lambda group, key=key: spread(group["rows"], key, form) for name, key in columns.items()}
 
 
 TRANSLATED = {
@@ -502,7 +468,7 @@ TABLES: dict[str, Callable[[str], str]] = {
     for function in (
         family, remedies, divergences, laboratory, small_data, comparison, coverage, points, digits, demo, reading,
         pairs, without_pairs, sprite_pairs, toy, filled, cost, super_resolution, refine, steerable, translation_step,
-        roofline, step, levers, recipes, growth, overhead, sampling, scaling,
+        roofline, step, levers, recipes, growth, overhead, sampling, scaling, *guide.TABLES,
     )
 }  # fmt: skip
 
@@ -550,12 +516,13 @@ def without_source(text: str) -> list[str]:
     prose = re.sub(r"```.*?```|`[^`\n]*`|\]\([^)]*\)|<!--.*?-->", " ", BLOCK.sub("", text), flags=re.DOTALL)
     lacking = [figure for figure in FIGURE.findall(prose) if figure not in stated and not is_among(figure, tables)]
     for name, figures in others.items():
-        if name.endswith(".jsonl"):
-            rows = [*numbers([json.loads(line) for line in (RESULTS / name).read_text(encoding="utf-8").splitlines()])]
-            lacking += [f"{figure} in {name}" for figure in figures.split() if not is_among(figure, rows)]
+        if re.fullmatch(r"\S+\.(jsonl|py)", name):
+            text = (ROOT / "src" / "leafwing" / name if name.endswith(".py") else RESULTS / name).read_text(encoding="utf-8")
+            stored = [*numbers(text if name.endswith(".py") else [json.loads(line) for line in text.splitlines()])]
+            lacking += [f"{figure} in {name}" for figure in figures.split() if not is_among(figure, stored)]
     return lacking
 
 
 if __name__ == "__main__":
-    for page in [*PAGES, *OTHER_PAGES]:
+    for page in PAGES:
         page.write_text(update_figures(page.read_text(encoding="utf-8")), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Figures on the pages of results and performance: their tables are those of the rows, and figures in prose have a source."""
+"""Figures in documents: tables are those of the rows, and figures in prose have a source."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import rows
 pages = pytest.mark.parametrize("page", figures.PAGES, ids=lambda page: page.stem)
 
 
-@pytest.mark.parametrize("page", [*figures.PAGES, *figures.OTHER_PAGES], ids=lambda page: page.stem)
+@pages
 def test_tables_are_those_of_the_rows(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     assert len(figures.BLOCK.findall(text)) == text.count("<!-- rows: ") == text.count("<!-- end -->") > 0
@@ -45,11 +45,12 @@ def test_a_figure_without_a_source_is_found() -> None:
 
 <!-- other figures
 digits.jsonl: 99.2% 12.3456%
+health.py: 98% 0.987
 the paper: 7.5
 -->
 
 7.5 of the paper, 99.17 of nobody."""
-    assert figures.without_source(page) == ["0.37", "99.17", "12.3456% in digits.jsonl"]
+    assert figures.without_source(page) == ["0.37", "99.17", "12.3456% in digits.jsonl", "0.987 in health.py"]
 
 
 def test_every_row_has_a_commit_versions_and_a_processor() -> None:

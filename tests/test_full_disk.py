@@ -6,9 +6,11 @@ from __future__ import annotations
 import builtins
 import errno
 import io
+import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,9 @@ import pytest
 from safetensors.torch import load_file
 
 import leafwing
+from fake_workers import Answer, FakeWorkers
+from leafwing.commands.comparison import workers
+from leafwing.commands.comparison.record import Record, load
 from leafwing.errors import LeafwingError, StorageError
 from leafwing.runs import Run
 
@@ -52,6 +57,14 @@ class Disk:
 
             patch.setattr(io, "open", opened)
             patch.setattr(builtins, "open", opened)
+            open_number = os.open
+
+            def number_opened(path: Any, flags: int, *arguments: Any, **options: Any) -> int:
+                if flags & (os.O_WRONLY | os.O_RDWR):
+                    self.use(path)
+                return open_number(path, flags, *arguments, **options)
+
+            patch.setattr(os, "open", number_opened)
             for name in ("fsync", "replace", "rename", "mkdir"):
                 patch.setattr(os, name, self._counting(getattr(os, name), last=name in ("replace", "rename")))
             yield
@@ -128,6 +141,63 @@ def test_an_evaluation_on_a_full_disk_loses_nothing(tmp_path: Path, trained: Pat
         assert evaluate(folder, seed=1 + number)
 
 
+COMPARED: dict[str, Any] = {
+    "recipes": "gan", "seeds": 2, "images": TINY["images"], "metrics": "modes", "n": 64, "jobs": 1, "threads": 1, "progress": False,
+    "options": {name: TINY[name] for name in ("width", "width_d", "latent", "batch")},
+}  # fmt: skip
+
+
+@pytest.fixture
+def children(tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch) -> FakeWorkers:
+    """Child processes of a comparison that have finished: a training is a copy of the trained run, an evaluation has its numbers."""
+    rows = leafwing.evaluate(shutil.copytree(trained, tmp_path / "evaluated"), metrics="modes", n=64, progress=False)
+
+    def answer(request: Mapping[str, Any]) -> Answer | None:
+        if request["call"] == "train":
+            subprocess.run(
+                ["cp", "-r", trained, request["arguments"]["out"]], check=True
+            )  # not through the disk of this process
+            return 0, "", ""
+        return (0, json.dumps({"rows": rows}), "") if request["call"] == "evaluate" else None
+
+    fake = FakeWorkers(tmp_path, answer)
+    monkeypatch.setattr(workers, "start", fake)
+    return fake
+
+
+def check_comparison(folder: Path) -> None:
+    """What a comparison has written can be read, and nothing is left of what could not be written."""
+    if (folder / "compare.json").exists():
+        load(folder / "compare.json")
+    if (folder / "table.json").exists():
+        json.loads((folder / "table.json").read_text())
+    assert [*folder.rglob("*.part")] == []
+
+
+def results(table: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The rows of runs without times."""
+    return [{key: value for key, value in run.items() if "seconds" not in key} for run in table["runs"]]
+
+
+@pytest.mark.slow
+def test_a_comparison_on_a_full_disk_loses_nothing(tmp_path: Path, children: FakeWorkers) -> None:
+    disk = Disk(tmp_path)
+    with disk.installed():
+        undisturbed = leafwing.compare("ring", **COMPARED, out=tmp_path / "counted")
+    assert disk.count > 40
+    assert children.calls() == ["evaluate", "evaluate", "speed", "train", "train"]
+    for number in range(1, disk.count + 1):
+        folder = tmp_path / f"comparison{number}"
+        with Disk(tmp_path, number).installed(), pytest.raises(StorageError, match="No space left"):
+            leafwing.compare("ring", **COMPARED, out=folder)
+        check_comparison(folder)
+        finished = len([*folder.glob("runs/*/run.json")])
+        children.requests.clear()
+        assert results(leafwing.compare("ring", **COMPARED, out=folder)) == results(undisturbed), number
+        assert children.calls().count("train") == 2 - finished
+        shutil.rmtree(folder)
+
+
 @pytest.mark.parametrize("damage", ["read-only", "taken away"])
 def test_a_folder_that_is_lost_while_training_is_a_storage_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
@@ -148,3 +218,36 @@ def test_a_folder_that_is_lost_while_training_is_a_storage_error(
         leafwing.train("ring", out=folder, **TINY)
     monkeypatch.undo()
     check_folder(folder if damage == "read-only" else tmp_path / "elsewhere")
+
+
+@pytest.mark.parametrize("damage", ["read-only", "taken away", "read-only from the start"])
+def test_a_comparison_whose_folder_is_lost_ends_with_a_sentence(
+    tmp_path: Path, children: FakeWorkers, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    folder, update_run = tmp_path / "comparison", Record.update_run
+    disk = Disk(folder)
+    disk.code = errno.EROFS
+
+    def update_once(record: Record, name: str, seed: int, **changes: Any) -> None:
+        update_run(record, name, seed, **changes)
+        if changes.get("status") == "finished":
+            if damage == "taken away":
+                folder.rename(tmp_path / "elsewhere")
+            else:
+                disk.full_at = 0
+
+    if damage == "read-only from the start":
+        leafwing.compare("ring", **COMPARED, out=folder)
+        disk.full_at = 0
+    else:
+        monkeypatch.setattr(Record, "update_run", update_once)
+    error, words = (LeafwingError, "has no run.json") if damage == "taken away" else (StorageError, "cannot write")
+    with disk.installed(), pytest.raises(error, match=words):
+        leafwing.compare("ring", **COMPARED, out=folder)
+    assert folder.exists() == (damage != "taken away")
+    monkeypatch.setattr(Record, "update_run", update_run)
+    left = tmp_path / "elsewhere" if damage == "taken away" else folder
+    check_comparison(left)
+    children.requests.clear()
+    leafwing.compare("ring", **COMPARED, out=left)
+    assert children.calls().count("train") == (0 if damage == "read-only from the start" else 1)

@@ -243,6 +243,24 @@ def test_samples_that_come_a_twentieth_nearer_within_nine_checks_do_not_oscillat
     assert bool(numbers(health.alarms(lines), "oscillate")) is raised
 
 
+@pytest.mark.parametrize(
+    ("distances", "raised"),
+    [
+        ([0.7] * 12, [1100]),
+        ([0.7 * 0.97**check for check in range(30)], []),  # ever nearer
+        ([0.7 * 0.97 ** min(check, 10) for check in range(30)], [2300]),  # no more since the eleventh check
+        ([0.7 - 0.001 * check for check in range(14)], []),
+        ([0.7 - 0.001 * check for check in range(15)], [1500]),  # hardly nearer: not a twentieth in nine checks
+        ([0.7] * 3 + [0.6] * 3 + [0.59] * 5, []),  # at check 8, the last four medians of three are 0.6, those before 0.7
+        ([0.7] * 3 + [0.6, 0.7] * 4, [1100]),
+        ([0.7] * 4 + [0.6] * 3 + [0.7] * 4, [1100]),
+    ],
+)
+def test_samples_that_come_nearer_in_the_first_checks_do_not_oscillate(distances: list[float], raised: list[int]) -> None:
+    lines = log(*[{"moved": 4.0, "variety": 1.0, "distance": distance} for distance in distances])
+    assert [at for _, at in numbers(health.alarms(lines), "oscillate")] == raised
+
+
 LOST = {"separation": 1.0, "distance": 0.7, "moved": 0.05, "D/gradient": 0.05}
 """Checks are 40 rounds apart, so samples change by 0.00125 per round; the first check of `lost` has a gradient of 1."""
 

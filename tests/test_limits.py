@@ -162,7 +162,7 @@ def test_a_training_that_does_not_fit_names_the_batch_that_does(monkeypatch: pyt
     training.batch = 200_000
     said: list[str] = []
     with pytest.raises(
-        InvalidOption, match=r"needs about .* and 64 MiB are free; try --batch \d+, or --micro-batch"
+        LeafwingError, match=r"needs about .* and .* MiB are free; try --batch \d+, or --micro-batch"
     ) as caught:
         capacity.check_memory(training, options, said.append)
     training.batch = int(str(caught.value).split("--batch ")[1].split(",")[0])
@@ -174,7 +174,32 @@ def test_a_training_that_does_not_fit_names_the_batch_that_does(monkeypatch: pyt
     monkeypatch.setattr(capacity, "free_memory", lambda device: 1 << 10)
     with pytest.raises(LeafwingError, match=r"for the weights.*try --width 32"):
         capacity.check_memory(training, options, said.append)
+    with pytest.raises(LeafwingError, match=r"for the weights.*because the networks of a run cannot change"):
+        capacity.check_memory(training, options, said.append, resumed=True)
     assert all(weights[name].equal(value) for name, value in training.game.players["G"].net.state_dict().items())
+
+
+def test_a_larger_batch_that_does_not_fit_is_refused_when_a_run_is_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = leafwing.train(
+        "ring",
+        recipe="gan",
+        width=8,
+        width_d=8,
+        batch=8,
+        images=32,
+        out=tmp_path / "run",
+        threads=1,
+        device="cpu",
+        progress=False,
+    )
+    before = {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
+    monkeypatch.setattr(capacity, "free_memory", lambda device: 4 << 20)
+    with pytest.raises(LeafwingError, match=r"needs about .* with batches of 100,000.*try --batch \d+, or --micro-batch"):
+        leafwing.resume(run, images="200k", batch=100_000, progress=False)
+    assert {path: path.read_bytes() for path in before} == before
+    assert leafwing.resume(run, images="+16", progress=False).stop_reason == "images"
 
 
 def test_an_error_of_a_full_device_says_what_to_try() -> None:

@@ -408,7 +408,7 @@ def test_the_weights_file_is_plain_safetensors_with_named_tensors(run: Run) -> N
     from safetensors import safe_open
 
     with safe_open(save(run, 120), "pt") as file:
-        assert file.metadata() == {"images": "120"}
+        assert file.metadata().keys() == {"checkpoint"}
         assert "G.average:weight" in set(file.keys())
 
 

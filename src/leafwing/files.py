@@ -69,6 +69,33 @@ def write(path: Path, content: bytes | str | Callable[[Path], object]) -> None:
             raise
 
 
+@contextlib.contextmanager
+def locked(path: Path, busy: str) -> Iterator[None]:
+    """Holds a lock file.
+
+    Args:
+        path: the file, which is created if necessary.
+        busy: the message if another process holds it.
+
+    Raises:
+        LeafwingError: another process holds it.
+        StorageError: the folder is not writable.
+    """
+    import filelock
+
+    lock = filelock.FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise LeafwingError(busy) from None
+    except OSError as error:
+        raise StorageError(f"cannot write {path.parent}: {error.strerror}") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def require_file(path: Path) -> None:
     """Raises LeafwingError for a folder, a pipe or a device where a file is expected: reading one could wait forever."""
     with contextlib.suppress(OSError, ValueError):  # what is missing is reported by whoever opens it

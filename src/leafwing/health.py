@@ -160,9 +160,14 @@ class Rule:
 
 def median(numbers: Numbers, n: int) -> Numbers:
     """The running median of the last n values; NaN until there are n."""
+    return running(np.median, numbers, n)
+
+
+def running(function: Callable[..., Any], numbers: Numbers, n: int) -> Numbers:
+    """A function of the last n values, such as their median or maximum; NaN until there are n."""
     if len(numbers) < n:
         return np.full(len(numbers), np.nan)
-    return np.concatenate([np.full(n - 1, np.nan), np.median(sliding_window_view(numbers, n), axis=1)])
+    return np.concatenate([np.full(n - 1, np.nan), function(sliding_window_view(numbers, n), axis=1)])
 
 
 def earlier(numbers: Numbers, n: int) -> Numbers:
@@ -229,11 +234,16 @@ def rounds_lost(signals: Signals, won: NDArray[np.bool_]) -> Numbers:
 
 
 def oscillation(signals: Signals) -> Numbers:
-    """Movement of the samples of fixed latents between two checks, relative to their diversity; 0 while they approach the data."""
+    """Movement of the samples of fixed latents between two checks, relative to their diversity; 0 while they approach the data.
+
+    They do if they are a twentieth nearer than nine checks earlier; in the first checks, if the last four are all nearer than all
+    before.
+    """
     moved, distance = signals("moved"), median(signals("distance"), 3)
     relative = np.where(moved > 0.3, moved / np.maximum(signals("variety"), TINY), 0.0)
-    approaching = distance < 0.95 * earlier(minimum_before(distance), 8)
-    return np.where(approaching, 0.0, median(relative, 8))
+    before = earlier(minimum_before(distance), 8)
+    first = np.isnan(before) & (running(np.max, distance, 4) < earlier(minimum_before(distance), 3))
+    return np.where(first | (distance < 0.95 * before), 0.0, median(relative, 8))
 
 
 def overfitting(signals: Signals) -> Numbers:

@@ -23,7 +23,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Required, TypedDict, cast
 
-from leafwing import files, notebook, recipes
+from leafwing import files, notebook, recipes, weights_file
 from leafwing.calls import checked_methods
 from leafwing.config import SAVED, Config, DataConfig, convert_json, upgrade_config, upgrade_record
 from leafwing.errors import InvalidOption, LeafwingError, StorageError
@@ -202,24 +202,11 @@ class Run:
 
         Raises:
             LeafwingError: another process holds it.
+            StorageError: the folder is not writable.
         """
-        import filelock
-
-        with files.storage(str(self.folder)):
-            lock = filelock.FileLock(self.folder / ".lock")
-        try:
-            lock.acquire(timeout=0)
-        except filelock.Timeout:
-            raise LeafwingError(
-                f"{self.folder} is being trained by another process: wait, or stop that one with Ctrl-C; `leafwing sample` works "
-                "meanwhile"
-            ) from None
-        except OSError as error:
-            raise StorageError(f"cannot write {self.folder}: {error.strerror}") from error
-        try:
+        busy = f"{self.folder} is being trained by another process: wait, or stop that one with Ctrl-C"
+        with files.locked(self.folder / ".lock", f"{busy}; `leafwing sample` works meanwhile"):
             yield
-        finally:
-            lock.release()
 
     def clock(self, images: int) -> Clock:
         """The progress of training at a checkpoint."""
@@ -401,13 +388,10 @@ class Run:
             StorageError: the disk is full or the folder is not writable; the previous checkpoint is intact.
         """
         import torch
-        from safetensors.torch import save
 
         images = int(state["images"])
         path = self.folder / f"weights-{images:09d}.safetensors"
-        tensors = tensors_of(game)
-        # A single entry of metadata, because the order of several differs between processes.
-        files.write(path, save(tensors, metadata={"images": str(images)}))
+        files.write(path, weights_file.serialise(tensors_of(game), images))
         buffer = io.BytesIO()  # `files.write` reports a full disk as a StorageError
         torch.save(dict(state), buffer)
         files.write(self.folder / "resume.pt", buffer.getvalue())
@@ -464,17 +448,11 @@ class Run:
             The images of the checkpoint.
 
         Raises:
-            LeafwingError: no such file, a damaged one, or one that does not fit the recipe.
+            LeafwingError: no such file, one that is damaged or has changed, or one that does not fit the recipe.
         """
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
         path = self.require_weights(images)
         images = max(self.weights()) if images is None else images
-        try:
-            tensors = load_file(path)
-        except (SafetensorError, OSError) as error:
-            raise LeafwingError(f"{path} is damaged: {error}") from error
+        tensors = weights_file.read(path)
         expected = tensors_of(game)
         if expected.keys() != tensors.keys() or any(expected[key].shape != tensors[key].shape for key in expected):
             raise LeafwingError(f"{path} does not fit the networks of recipe {self.recipe} with this run's options")

@@ -15,7 +15,8 @@ from PIL import Image
 
 from fake_workers import FakeWorkers
 from leafwing import cli, commands, data, machine
-from leafwing.commands.comparison import child, compare, plan, speed, workers
+from leafwing.commands import capacity
+from leafwing.commands.comparison import child, compare, plan, speed
 from leafwing.commands.comparison.record import load
 from leafwing.errors import LeafwingError
 from leafwing.machine import processor
@@ -231,9 +232,29 @@ def test_trainings_share_the_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     monkeypatch.setattr(plan, "available_memory", lambda: int(2.6 * footprint))
     limited = plan_of("ring", tmp_path / "out", **{**RING, "jobs": None})
     assert limited.jobs == 2, "as many as fit into four fifths of the memory"
+    said: list[str] = []
+    progress = SimpleNamespace(say=lambda text: None, warn=said.append, report_progress=lambda *done: None)
+    monkeypatch.setattr(compare, "reporter_of", lambda progress: progress)
+    assert plan_of("ring", tmp_path / "out", **{**RING, "jobs": 2}, progress=progress).jobs == 2
+    assert said == []
+    assert plan_of("ring", tmp_path / "out", **{**RING, "jobs": 3}, progress=progress).jobs == 3
+    assert "3 trainings at a time need about" in said[0]
+    assert said[0].endswith("try --jobs 2")
     assert machine.cores() >= 1
-    assert (workers.available_memory() or 1) > 0
+    assert (machine.available_memory() or 1) > 0
     assert processor()
+
+
+def test_a_training_that_does_not_fit_is_refused_before_anything_is_written(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fake_workers: FakeWorkers
+) -> None:
+    monkeypatch.setattr(capacity, "free_memory", lambda device: 16 << 20)
+    with pytest.raises(LeafwingError, match=r"training lsgan needs about .* with batches of 100,000.*try --batch \d+$"):
+        commands.compare(
+            "ring", **{**RING, "recipes": "gan,lsgan", "options": ("batch=8", "lsgan.batch=100000")}, out=tmp_path / "out"
+        )
+    assert not (tmp_path / "out").exists()
+    assert fake_workers.requests == []
 
 
 def test_each_training_has_one_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

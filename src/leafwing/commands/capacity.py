@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from leafwing.errors import InvalidOption, LeafwingError
+from leafwing.errors import LeafwingError
 from leafwing.machine import available_memory
 from leafwing.quantities import show_bytes
 
@@ -21,31 +21,37 @@ TIGHT = 0.7
 """An estimate above this share of the free memory is worth a warning: estimates are off by up to a third."""
 
 
-def check_memory(training: Training, options: Mapping[str, Any], say: Callable[[str], None]) -> None:
+def check_memory(
+    training: Training, options: Mapping[str, Any], say: Callable[[str], None], *, recipe: str = "", resumed: bool = False
+) -> None:
     """Refuses a training that cannot fit into memory, and warns about one that may not.
 
     On CUDA a batch that does not fit is divided while training, so that only one that does not fit image by image is refused.
 
     Args:
-        training: before its first turn; it is not changed.
+        training: before the first turn of this session; it is not changed.
         options: the hyper-parameters.
         say: receives the warning.
+        recipe: its name, if it is one of several that are compared, which have no micro-batches.
+        resumed: whether its networks cannot change any more.
 
     Raises:
         LeafwingError: it needs more than is free; the message has the estimate and the nearest size that fits.
     """
-    from leafwing.engine.footprint import estimate_footprint, state_tensors, total_bytes
+    from leafwing.engine.footprint import estimate_footprint, persistent_tensors, state_tensors, total_bytes
 
-    engine, batch = training.engine, training.phases[0].batch if training.phases else training.batch
+    engine = training.engine
+    batch = max(training.batch, *(phase.batch for phase in training.phases if phase.images > training.clock.images), 1)
     free = free_memory(engine.setup.device)
     if free is None or engine.processes.world_size > 1:
         return
+    free += total_bytes(persistent_tensors(engine))  # networks and what was restored are part of the estimate
     example = training.batches(0, 4)
-    weights = total_bytes(state_tensors(engine))
+    weights, what = total_bytes(state_tensors(engine)), f"training {recipe}".strip()
     if 4 * weights > TIGHT * free:  # they have gradients, and Adam's state of twice their size
         raise LeafwingError(
-            f"training needs {show_bytes(4 * weights)} of memory for the weights, their gradients and the state of the optimisers "
-            f"alone, and {show_bytes(free)} are free; try {smaller(options)}"
+            f"{what} needs {show_bytes(4 * weights)} of memory for the weights, their gradients and the state of the optimisers "
+            f"alone, and {show_bytes(free)} are free; try {smaller(options, resumed)}"
         )
     values = sum(value[0].numel() for value in example.values())
     roughly = 16 * weights + SMALL * batch * values * max(int(options.get("width", 64)), 64) / 3
@@ -56,19 +62,20 @@ def check_memory(training: Training, options: Mapping[str, Any], say: Callable[[
     if needed <= TIGHT * free:
         return
     fits = nearest(footprint, batch, TIGHT * free)
-    estimate = f"needs about {show_bytes(needed)} of memory with batches of {batch:,}, and {show_bytes(free)} are free"
-    advice = f"--batch {fits}, or --micro-batch {fits} for the same steps with less memory" if fits else smaller(options)
+    estimate = (
+        f"{what} needs about {show_bytes(needed)} of memory with batches of {batch:,}, and {show_bytes(free)} are free"
+    )
+    micro = "" if recipe else f", or --micro-batch {fits} for the same steps with less memory"
+    advice = f"--batch {fits}{micro}" if fits else smaller(options, resumed)
     if needed > free and (not fits or engine.device.type != "cuda"):
-        raise (
-            InvalidOption("batch", batch, f"training {estimate}; try {advice}")
-            if fits
-            else LeafwingError(f"training {estimate}, even a single image does not fit; try {advice}")
-        )
-    say(f"training {estimate}: it may run out of memory; in that case try {advice}")
+        raise LeafwingError(f"{estimate}{'' if fits else ', even a single image does not fit'}; try {advice}")
+    say(f"{estimate}: it may run out of memory; in that case try {advice}")
 
 
-def smaller(options: Mapping[str, Any]) -> str:
-    """The option that makes networks half as wide."""
+def smaller(options: Mapping[str, Any], resumed: bool = False) -> str:
+    """What needs less memory than the smallest batch: the option that makes networks half as wide, if they can still change."""
+    if resumed:
+        return "a machine with more memory, because the networks of a run cannot change"
     return f"--width {options['width'] // 2}" if options.get("width", 0) > 1 else "smaller networks, or a smaller --size"
 
 
@@ -94,8 +101,8 @@ def nearest(footprint: Footprint, batch: int, limit: float) -> int:
 
 
 @contextmanager
-def out_of_memory(training: Training, options: Mapping[str, Any]) -> Iterator[None]:
-    """Answers the error of a device that ran out of memory with what to try.
+def out_of_memory(training: Training, options: Mapping[str, Any], *, resumed: bool = False) -> Iterator[None]:
+    """Answers the error of a device that ran out of memory with what to try; see `check_memory`.
 
     Raises:
         LeafwingError: instead of that error.
@@ -112,5 +119,5 @@ def out_of_memory(training: Training, options: Mapping[str, Any]) -> Iterator[No
         tries += [f"--batch {max(1, batch // 2)}"] if batch > 1 else []
         raise LeafwingError(
             f"out of memory on {training.engine.setup.device} with batches of {batch:,} images, {micro:,} at a time: try "
-            f"{', or '.join([*tries, smaller(options)])}. Checkpoints are intact"
+            f"{', or '.join([*tries, smaller(options, resumed)])}. Checkpoints are intact"
         ) from error

@@ -224,6 +224,8 @@ def resume(
                 training.restore(state)
             elif opened.history.start:
                 start_again(training.game, opened.history.start)
+            with out_of_memory(training, hyperparameters, resumed=True):
+                check_memory(training, hyperparameters, progress.warn, resumed=True)
             changes = tuple(change for change in opened.history.thread_changes if change.images <= training.clock.images)
             if threads is not None:
                 changes = (ThreadChange(training.clock.images, training.engine.setup.threads),) if threads == "auto" else ()
@@ -243,7 +245,7 @@ def resume(
                 progress.say(text)
             writer = tensorboard_writer() if tensorboard else None
             rows = sheet_rows(opened, dataset, training.game)
-            with out_of_memory(training, opened.options):
+            with out_of_memory(training, opened.options, resumed=True):
                 return run_session(opened, training, progress, writer, held_out_batches(opened, dataset, training), rows)
 
 

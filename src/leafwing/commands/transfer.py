@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from leafwing import weights_file
 from leafwing.config import Start
 from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
 from leafwing.files import digest
@@ -30,12 +31,9 @@ def start_from(game: Game, option: str, say: Callable[[str], None] = lambda text
     Raises:
         LeafwingError: no such run or checkpoint, or nothing in it fits.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     from leafwing.runs import tensors_of
 
-    name, _, checkpoint = option.partition("@")
+    name, _, checkpoint = str(option).partition("@")
     run = Run.open(name, root=ROOT)
     weights = run.weights()
     images = run.resolve_checkpoint(checkpoint) if checkpoint else max(weights, default=None)
@@ -43,10 +41,7 @@ def start_from(game: Game, option: str, say: Callable[[str], None] = lambda text
         raise InvalidOption(
             "start", option, f"{run.folder} has no such checkpoint; it has: {', '.join(map(str, weights)) or 'none'}"
         )
-    try:
-        tensors = load_file(weights[images])
-    except (SafetensorError, OSError) as error:
-        raise LeafwingError(f"{weights[images]} is damaged: {error}") from error
+    tensors = weights_file.read(weights[images])
     ours = tensors_of(game)
     for key in ours.keys() - tensors.keys():
         if (plain := key.replace(".average:", ":")) in tensors:

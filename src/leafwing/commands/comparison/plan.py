@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from leafwing import recipes
-from leafwing.commands.comparison.workers import available_memory
+from leafwing.commands.capacity import check_memory
 from leafwing.commands.feeding import pace_of_training
 from leafwing.commands.selection import WITHOUT_NETWORK, check_metrics, check_output, require_classifier, world_of
 from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
-from leafwing.machine import cores
+from leafwing.machine import available_memory, cores
 from leafwing.option_names import Pace, refuse_unknown
 from leafwing.progress import Reporter
-from leafwing.quantities import count, whole
+from leafwing.quantities import count, show_bytes, whole
 from leafwing.recipes import Value
 from leafwing.settings import (
     MAX_THREADS,
@@ -250,7 +250,9 @@ def resolve_comparison(arguments: Mapping[str, Any], progress: Reporter) -> Comp
     for name, reference in zip(names, references, strict=True):
         resolved = resolve_training(arguments["source"], reference, settings, options[name], notes)
         training = build_training(resolved)
-        estimate = device == "cpu" and jobs is None and runs > 1
+        if device == "cpu":  # the trainings above are built there
+            check_memory(training, resolved.options, notes.warn, recipe=name)
+        estimate = device == "cpu" and jobs != 1 and runs > 1
         is_installed = reference == name
         compared[name] = ComparedRecipe(
             name if is_installed else str(resolved.card.path),
@@ -274,12 +276,17 @@ def resolve_comparison(arguments: Mapping[str, Any], progress: Reporter) -> Comp
         if "inception_score" in metrics:
             require_classifier(evaluation.get("features", "own"), data.spec)
     choice = choose_comparison_features(compared, data, evaluation)
+    free, footprint = available_memory(), max(recipe.footprint for recipe in compared.values())
+    fitting = max(1, int(MEMORY_FRACTION * free / footprint)) if free and footprint else runs
     if jobs is None:
         jobs = torch.cuda.device_count() if device == "cuda" else max(1, cores() // (threads or 1)) if device == "cpu" else 1
-        footprint = max(recipe.footprint for recipe in compared.values())
-        if footprint and (available := available_memory()):
-            jobs = max(1, min(jobs, int(MEMORY_FRACTION * available / footprint)))
+        jobs = min(jobs, fitting)
     jobs = min(jobs, runs)
+    if jobs > fitting:
+        notes.warn(
+            f"{jobs} trainings at a time need about {show_bytes(jobs * footprint)} of memory, and {show_bytes(free or 0)} are free: "
+            f"they may run out of memory; in that case try --jobs {fitting}"
+        )
     return ComparisonPlan(
         compared,
         seeds,

@@ -251,9 +251,8 @@ def open_record(folder: Path) -> Iterator[Record]:
 
     Raises:
         LeafwingError: the folder contains something else, or another process uses it.
+        StorageError: it is not writable.
     """
-    import filelock
-
     ours = {folder / "runs", folder / "logs", folder / ".lock"}  # all that exists if the process is killed early
     existing = {*folder.iterdir()} if folder.is_dir() else {folder} if folder.exists() else set[Path]()
     if not (folder / "compare.json").exists() and (
@@ -263,12 +262,5 @@ def open_record(folder: Path) -> Iterator[Record]:
     with files.storage(str(folder)):
         for path in (folder, folder / "runs", folder / "logs"):
             path.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(folder / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        raise LeafwingError(f"another leafwing compare is running in {folder}") from None
-    try:
+    with files.locked(folder / ".lock", f"another leafwing compare is running in {folder}"):
         yield Record(folder)
-    finally:
-        lock.release()
