@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +11,11 @@ import torch
 from safetensors.torch import load_file
 
 import leafwing
+from bare_run import create
 from leafwing import cli
-from leafwing.commands.transfer import freeze
+from leafwing.commands.figures import as_text
+from leafwing.commands.transfer import find_start, freeze, trained_on
+from leafwing.config import Start
 from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.progress import Reporter
 from leafwing.runs import Run
@@ -27,6 +32,8 @@ class Lines(Reporter):
 
     def say(self, text: str) -> None:
         self.lines.append(text)
+
+    warn = say
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +68,7 @@ def test_an_earlier_checkpoint(earlier: Run, tmp_path: Path) -> None:
     )
     assert run.history.start is not None
     assert run.history.start.images == 32
-    with pytest.raises(LeafwingError, match=r"start.*no such checkpoint; it has: 32, 64"):
+    with pytest.raises(LeafwingError, match=r"no checkpoint at 48 images; available: 32, 64"):
         leafwing.train("digits", "dcgan", out=tmp_path / "other", start=f"{earlier.folder}@48", **TINY)
     assert not (tmp_path / "other").exists()
 
@@ -103,6 +110,54 @@ def test_a_run_that_started_from_another_resumes_without_it(earlier: Run, tmp_pa
     leafwing.train("digits", "dcgan", out=tmp_path / "part", **{**options, "images": 32, "save_every": 32})
     part = leafwing.resume(tmp_path / "part", images=64)
     assert whole.weights()[64].read_bytes() == part.weights()[64].read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "shown"),
+    [
+        ({}, {}, True),
+        ({"held_out": 299}, {}, True),
+        ({"held_out": 300}, {}, False),
+        ({"held_out": 300, "duplicates": 2}, {}, True),
+        ({"held_out": 300}, {"fingerprint": "0" * 64}, True),  # read in another way, so that others are held out
+        ({}, {"fingerprint": "0" * 64, "source": "/dogs"}, False),
+    ],
+)
+def test_images_that_the_other_training_saw_are_not_unseen(
+    before: dict[str, Any], now: dict[str, Any], shown: bool, tmp_path: Path
+) -> None:
+    first = create(tmp_path / "first")
+    first.update(data=replace(first.data, **before))
+    second = create(tmp_path / "second")
+    second.update(data=replace(first.data, source="/other", fingerprint="1" * 64))
+    data = replace(first.data, **{"held_out": 300, "duplicates": None, **now})
+    assert trained_on(first, data) == shown
+    assert not trained_on(second, data)
+    second.update(start=Start(str(first.folder), 8, "", 1, 1))
+    assert trained_on(second, data) == shown
+
+
+def test_images_that_the_other_training_saw_are_marked_in_evaluations(earlier: Run, tmp_path: Path) -> None:
+    lines = Lines()
+    options = {**TINY, "images": 8, "start": str(earlier.folder), "ema": 50, "hold_out": 128}
+    run = leafwing.train("digits", "dcgan", out=tmp_path / "run", progress=lines, **options)
+    assert any("they are not unseen" in line for line in lines.lines)
+    rows = leafwing.evaluate(run, metrics="swd", n=128)
+    assert rows[0]["protocol"]["trained_on_held_out"]
+    assert "128 held-out images, not unseen: trained on held-out images too" in as_text(rows)
+
+
+def test_the_run_may_be_under_another_root_or_in_a_folder_with_an_at_sign(earlier: Run, tmp_path: Path) -> None:
+    root = tmp_path / "a@b"
+    shutil.copytree(earlier.folder, root / "0001-x@2")
+    for option in ("1", "1@32", "0001-x@2", "0001-x@2@32", f"{root / '0001-x@2'}", f"{root / '0001-x@2'}@32"):
+        run, images = find_start(option, root)
+        assert (run.name, images) == ("0001-x@2", 32 if option.endswith("32") else 64), option
+    for option, message in (("1@48", "no checkpoint at 48"), ("1@soon", "checkpoint='soon'"), (f"{root}/none", "no run")):
+        with pytest.raises(LeafwingError, match=message):
+            find_start(option, root)
+    run = leafwing.train("digits", "dcgan", root=root, start="1", **{**TINY, "images": 8}, ema=50)
+    assert run.history.start.folder == str((root / "0001-x@2").resolve())
 
 
 def test_frozen_layers_are_not_trained(earlier: Run, tmp_path: Path) -> None:

@@ -110,6 +110,8 @@ class History:
         start: the weights of another run with which training began.
         option_changes: changes of hyper-parameters, made or still to be repeated by a replay or after a rollback. `options` in
             `run.json` has the values after all of them.
+        trained_on_held_out: whether held-out samples were shown in training all the same, or may have been: in the training from
+            whose weights this one began, or before the data changed.
     """
 
     best: BestCheckpoint | None = None
@@ -121,6 +123,7 @@ class History:
     data_changes: tuple[DataChange, ...] = ()
     start: Start | None = None
     option_changes: tuple[OptionChange, ...] = ()
+    trained_on_held_out: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,7 @@ import torch.distributed as dist
 import worker
 from torch import nn
 
+from bare_run import create
 from leafwing.commands.launching import environment, launch, without_devices
 from leafwing.engine.batch_norm import synchronise_batch_norm
 from leafwing.engine.processes import VARIABLES, Processes, ProcessLost
@@ -56,6 +57,8 @@ def has_ended(pid: int) -> bool:
 def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, str]]:
     """The results of the checks in each of two processes."""
     folder = tmp_path_factory.mktemp("checks")
+    schedule = {"images": 10**6, "seed": 0, "time": 100.0}
+    create(folder / "run", schedule=schedule, history={"open_intervals": ["save_every"]})
     launch(["run_checks", str(folder)], 2, WORKER)
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
 

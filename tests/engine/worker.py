@@ -17,10 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from leafwing import networks
+from leafwing.commands.session import fit_intervals
 from leafwing.engine.batch_norm import SharedBatchNorm, synchronise_batch_norm
 from leafwing.engine.processes import BUCKET, Processes
 from leafwing.errors import LeafwingError
-from leafwing.game import DataSpec
+from leafwing.game import Clock, DataSpec
+from leafwing.loop import Tick
+from leafwing.runs import Run
 
 N = 8
 STEP = 0.01  # seconds to sleep in each round
@@ -245,6 +248,16 @@ def the_first_process_of_a_machine_goes_first(p: Processes, folder: Path) -> Non
         assert (folder / "cache").exists()
 
 
+def intervals_are_those_of_the_first_process(p: Processes, folder: Path) -> None:
+    """The time of process 1 says that they are still open, and its speed that they would be others."""
+    run = Run(folder / "run")  # limited to 100 seconds
+    p.barrier()
+    fit_intervals(run, Tick(Clock(1_000, 10**6), 10.0 if p.first else 4.0, 100.0, {}, 0), p)
+    assert (run.settings.folder.save_every, run.history.open_intervals) == (500, ())
+    p.barrier()
+    assert Run(folder / "run").settings.folder.save_every == 500
+
+
 CHECKS: dict[str, Callable[..., None]] = {
     check.__name__: check
     for check in (
@@ -261,6 +274,7 @@ CHECKS: dict[str, Callable[..., None]] = {
         agree_does_not_wait_for_the_other_process,
         gather_keeps_the_order,
         broadcast_sends_the_value_of_process_0,
+        intervals_are_those_of_the_first_process,
         the_first_process_of_a_machine_goes_first,
     )
 }

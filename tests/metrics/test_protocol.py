@@ -89,6 +89,7 @@ def test_the_description_names_all_conditions() -> None:
     assert text.endswith(f"fingerprint {CATS.fingerprint}")
     assert "circular" not in text
     assert "circular: trained through lite0" in describe(replace(CATS, trained_through="lite0").as_dict())
+    assert "not unseen: trained on" in describe(replace(CATS, trained_on_held_out=True).as_dict())
     points = describe(replace(CATS, shape="points", features="", network="").as_dict())
     assert "features" not in points
     assert "crop" not in points

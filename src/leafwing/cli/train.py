@@ -212,7 +212,7 @@ def _train(source: str | list[str] | None, options: dict[str, Any]) -> int:
     if or_resume and (devices > 1 or dry_run):
         raise InvalidOption("or_resume", True, "not together with --dry-run or with several --devices")
     if dry_run:
-        options = {name: value for name, value in options.items() if name not in ("tensorboard", "root")}
+        options = {name: value for name, value in options.items() if name != "tensorboard"}
         plan = commands.forecast(source, progress=ConsoleReporter(), **options)
         print(as_json(plan) if json else describe_plan(plan, verbose))
         return 0

@@ -82,7 +82,9 @@ def remarks(rows: Sequence[Mapping[str, Any]], verbose: bool = False) -> list[st
     protocols = [describe(row["protocol"]) for row in rows]
     if not verbose:
         parts = [text.split(", ") for text in protocols]
-        protocols = [", ".join([text[0], *(part for part in text if part.startswith("circular"))]) for text in parts]
+        protocols = [
+            ", ".join([text[0], *(part for part in text if part.startswith(("circular", "not unseen")))]) for text in parts
+        ]
     flattery = [FLATTERY] if any(is_flattered(row) for row in rows) else []
     return [*dict.fromkeys([*flattery, *notes, *words, *protocols])]
 

@@ -66,8 +66,6 @@ def check_training(
     elif old is None:
         check_any(options)
     check_schedule(replace_fields((old.settings if old else Settings()).schedule, values), values)
-    if values.get("start") is not None:
-        Run.open(str(values["start"]).partition("@")[0]).require_weights()
 
 
 def _refuse_other_names(

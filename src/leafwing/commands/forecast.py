@@ -9,8 +9,9 @@ from typing import Any
 from leafwing.commands.first_checks import check_training
 from leafwing.commands.plan import build_training, measured_speed, resolve_training
 from leafwing.commands.recommend import fill_in
+from leafwing.commands.transfer import with_start
 from leafwing.progress import Progress, reporter_of
-from leafwing.runs import Run, refuse_existing
+from leafwing.runs import ROOT, Run, refuse_existing
 from leafwing.settings import Settings, non_defaults, split_keywords
 
 
@@ -21,6 +22,7 @@ def forecast(
     *,
     replay: str | Path | Run | None = None,
     out: str | Path | None = None,
+    root: str | Path = ROOT,
     progress: Progress = None,
     **options: Any,
 ) -> dict[str, Any]:
@@ -33,6 +35,7 @@ def forecast(
     if settings:
         chosen.setdefault("images", settings.schedule.images)  # the user's choice, also if it is the default
     check_training(source, recipe, chosen, hyperparameters, replay)
+    chosen = with_start(chosen, root)
     from leafwing.engine.footprint import estimate_footprint
 
     reporter = reporter_of(progress)

@@ -133,6 +133,7 @@ def protocol_of(
         seed=seed,
         precision=precision,
         output=output.field,
+        trained_on_held_out=run.history.trained_on_held_out and real_data.split == "held-out",
     )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from leafwing import recipes
 from leafwing.commands.plan import build_training, check_before_reading, measured_speed, resolve_training
+from leafwing.commands.transfer import find_start
 from leafwing.errors import LeafwingError, did_you_mean, nearest
 from leafwing.machine import load
 from leafwing.progress import Reporter
@@ -142,7 +143,7 @@ def describe_load(before: tuple[float, int] | None) -> list[str]:
 
 def open_start(text: str) -> Run | None:
     """The run of `--start` if its recipe is an installed one."""
-    run = Run.open(text.partition("@")[0])
+    run, _ = find_start(text)
     return run if run.recipe_is_installed() and not run.spec.points else None
 
 

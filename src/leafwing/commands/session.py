@@ -22,6 +22,7 @@ from leafwing.settings import replace_fields
 
 if TYPE_CHECKING:
     from leafwing.data import Dataset
+    from leafwing.engine.processes import Processes
     from leafwing.game import Batch, BatchSource, Game
     from leafwing.loop import Tick, Training
     from leafwing.model import Model
@@ -101,7 +102,7 @@ def run_session(
                     **new_options(run, last["tick"], images),
                 }
                 last["tick"] = images
-                fit_intervals(run, tick)
+                fit_intervals(run, tick, processes)
                 folder = run.settings.folder
                 response = monitor.respond(record)
                 run.stop_reason = "unhealthy" if response == "stop" else tick.stop_reason
@@ -159,17 +160,27 @@ def new_options(run: Run, before: int, images: int) -> dict[str, Any]:
     return {"options": {name: value for after in changes for name, value in after.items()}} if changes else {}
 
 
-def fit_intervals(run: Run, tick: Tick) -> None:
+def fit_intervals(run: Run, tick: Tick, processes: Processes) -> None:
     """Adapts the default intervals of checkpoints and grids to the images that the time limit allows: about 20 of each.
 
-    Called at every tick; acts once, after a twentieth of the time. Intervals set by the user stay as they are.
+    Called at every tick, in every process; acts once, after a twentieth of the time. Intervals set by the user stay as they are.
+    All processes take those of the first one, because their times differ, and each checkpoint needs all of them.
     """
     schedule, names = run.settings.schedule, run.history.open_intervals
-    if not names or not schedule.time or tick.seconds < schedule.time / 20:
+    if not names or not schedule.time:
         return
-    expected = tick.clock.images / tick.seconds * schedule.time
-    changes = {name: max(1, round(expected / 20)) for name in names if expected < schedule.images}
-    run.update(replace(run.settings, folder=replace_fields(run.settings.folder, changes)), open_intervals=())
+    changes = None
+    if tick.seconds >= schedule.time / 20:
+        expected = tick.clock.images / tick.seconds * schedule.time
+        changes = {name: max(1, round(expected / 20)) for name in names if expected < schedule.images}
+    changes = processes.broadcast(changes)
+    if changes is None:
+        return
+    settings = replace(run.settings, folder=replace_fields(run.settings.folder, changes))
+    if processes.first:
+        run.update(settings, open_intervals=())
+    else:
+        run.settings, run.history = settings, replace(run.history, open_intervals=())
 
 
 def save_samples(run: Run, model: Model, images: int, rows: Batch | None = None) -> None:

@@ -20,7 +20,7 @@ from leafwing.commands.recommend import fill_in
 from leafwing.commands.retuning import build_phases, changes_of, check_changes, check_values, describe_change, timeline
 from leafwing.commands.session import run_session, sheet_rows, tensorboard_writer
 from leafwing.commands.stopping import choose_stop_features, parse_stop_on
-from leafwing.commands.transfer import start_again, start_from
+from leafwing.commands.transfer import start_again, start_from, trained_on, with_start
 from leafwing.config import DataChange, DataConfig, ThreadChange
 from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.files import guide_page
@@ -79,6 +79,7 @@ def train(
         values.setdefault("images", settings.schedule.images)  # the user's choice, also if it is the default
     refuse_existing(out)
     check_training(source, recipe, values, hyperparameters, replay)
+    values = with_start(values, root)
     with join_processes(ADVICE) as processes:
         progress = reporter_of(progress) if processes.first else Reporter()
         recipe, values, hyperparameters = fill_in(source, recipe, values, hyperparameters, progress, replay, processes)
@@ -92,6 +93,12 @@ def train(
             start = start_from(training.game, plan.settings.transfer.start, progress.say)
             plan.config["history"]["start"] = asdict(start)
             plan.config["transfer"]["start"] = f"{start.folder}@{start.images}"  # so that a replay takes the same
+            if plan.data_config.held_out and trained_on(Run(start.folder), plan.data_config):
+                plan.config["history"]["trained_on_held_out"] = True
+                progress.warn(
+                    f"{start.folder}, from whose weights this training begins, was trained on images that are held out here, or may "
+                    "have been: they are not unseen, and evaluations will say so. It would need the same --hold-out and data"
+                )
         conditions = list(dict.fromkeys(name for output in training.game.abilities.outputs for name in output.conditions))
         plan.config["conditions"] = conditions
         if training.game.pretrained:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from leafwing import weights_file
-from leafwing.config import Start
+from leafwing.config import DataConfig, Start
 from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
 from leafwing.files import digest
 from leafwing.quantities import count
@@ -18,6 +20,48 @@ if TYPE_CHECKING:
     from leafwing.game import Game
 
 
+def find_start(option: str, root: str | Path = ROOT) -> tuple[Run, int]:
+    """The run and the checkpoint, by images shown, that `--start` names.
+
+    Args:
+        option: folder, name or number of a run, or `last`; with a checkpoint after `@` if it is not the newest.
+        root: folder of the numbered run folders.
+
+    Raises:
+        LeafwingError: no such run or checkpoint.
+    """
+    name, separator, checkpoint = option.rpartition("@")
+    is_folder = os.path.isdir(option) or os.path.isdir(os.path.join(root, option))
+    if is_folder or not separator or len(Path(checkpoint).parts) > 1:  # an @ in the name of a folder
+        name, checkpoint = option, "last"
+    run = Run.open(name, root=root)
+    images = run.resolve_checkpoint(checkpoint)
+    run.require_weights(images)
+    return run, max(run.weights()) if images is None else images
+
+
+def with_start(values: Mapping[str, Any], root: str | Path) -> dict[str, Any]:
+    """Settings by name, with `--start` as a path and a number of images: `/work/runs/0001-dcgan@200000`; see `find_start`."""
+    if values.get("start") is None:
+        return dict(values)
+    run, images = find_start(str(values["start"]), root)
+    return {**values, "start": f"{run.folder.resolve()}@{images}"}
+
+
+def trained_on(run: Run, data: DataConfig) -> bool:
+    """Whether a run, or one from whose weights it began, was trained on the held-out samples of these data, or may have been.
+
+    The held-out samples of the same data, read in the same way, are the same up to their number; otherwise they are others.
+    """
+    same = run.data.fingerprint == data.fingerprint and run.data.duplicates == data.duplicates
+    if same and (run.data.held_out < data.held_out or run.history.trained_on_held_out):
+        return True
+    if not same and (run.data.fingerprint == data.fingerprint or run.data.source == data.source):
+        return True
+    start = run.history.start
+    return start is not None and (Path(start.folder) / "run.json").is_file() and trained_on(Run(start.folder), data)
+
+
 def start_from(game: Game, option: str, say: Callable[[str], None] = lambda text: None) -> Start:
     """Takes the weights of a run's newest checkpoint, or of another one after `@`, into a game, as far as names and shapes agree.
 
@@ -25,7 +69,7 @@ def start_from(game: Game, option: str, say: Callable[[str], None] = lambda text
 
     Args:
         game: the networks of a new training.
-        option: folder, name or number of a run, with a checkpoint if it is not the newest: `runs/001-dcgan@200k`.
+        option: a run and a checkpoint, as `find_start` takes them.
         say: receives what was taken and what was not.
 
     Raises:
@@ -33,15 +77,8 @@ def start_from(game: Game, option: str, say: Callable[[str], None] = lambda text
     """
     from leafwing.runs import tensors_of
 
-    name, _, checkpoint = str(option).partition("@")
-    run = Run.open(name, root=ROOT)
-    weights = run.weights()
-    images = run.resolve_checkpoint(checkpoint) if checkpoint else max(weights, default=None)
-    if images is None or images not in weights:
-        raise InvalidOption(
-            "start", option, f"{run.folder} has no such checkpoint; it has: {', '.join(map(str, weights)) or 'none'}"
-        )
-    tensors = weights_file.read(weights[images])
+    run, images = find_start(option)
+    tensors = weights_file.read(run.weights()[images])
     ours = tensors_of(game)
     for key in ours.keys() - tensors.keys():
         if (plain := key.replace(".average:", ":")) in tensors:

@@ -21,6 +21,9 @@ _SPLITS = {"train": "training", "held-out": "held-out", "all": "training and hel
 MAIN = "image"
 """The output of nearly all models."""
 
+MARKS = ("trained_through", "trained_on_held_out")
+"""Conditions that are recorded only where they hold: the numbers are better than the model deserves."""
+
 FILTER = "lanczos"
 """Resampling filter with which images are resized when they are loaded."""
 
@@ -51,6 +54,8 @@ class Protocol:
         version: version of the metrics.
         trained_through: the network of the same family as `features` through which the training looked: the numbers are circular,
             and are ranked with none. Empty, and no part of the fingerprint, for all others.
+        trained_on_held_out: whether held-out images were shown in training all the same, or may have been; see `config.History`. If
+            not, it is no part of the fingerprint.
     """
 
     data: str
@@ -71,10 +76,11 @@ class Protocol:
     version: int = VERSION
     output: str = MAIN
     trained_through: str = ""
+    trained_on_held_out: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """As plain JSON."""
-        return {name: value for name, value in asdict(self).items() if name != "trained_through" or value}
+        return {name: value for name, value in asdict(self).items() if name not in MARKS or value}
 
     @property
     def fingerprint(self) -> str:
@@ -115,6 +121,7 @@ def describe(conditions: Mapping[str, Any]) -> str:
         *([] if is_points else [_CONDITIONS[conditions["conditions"]]]),
         *([f"features {conditions['features']} {conditions['network'][:8]}"] if conditions["features"] else []),
         *([f"circular: trained through {through}"] if (through := conditions.get("trained_through")) else []),
+        *(["not unseen: trained on held-out images too"] if conditions.get("trained_on_held_out") else []),
         f"data {conditions['data'][:8]}",
         f"seed {conditions['seed']}",
         f"{conditions['precision']}",

@@ -27,7 +27,7 @@ from leafwing.game import Batch
 from leafwing.latents import BLOCK
 from leafwing.metrics import scale as scales
 from leafwing.metrics.features import Features
-from leafwing.metrics.protocol import AS_REAL, Protocol, fingerprint
+from leafwing.metrics.protocol import AS_REAL, MARKS, Protocol, fingerprint
 from leafwing.metrics.scale import Scale
 from leafwing.metrics.segmenter import Segmenter
 from leafwing.metrics.targets import (
@@ -166,7 +166,7 @@ class Samples:
     def _real_conditions(self) -> str:
         """A hash of the conditions that affect the real side."""
         conditions = self.protocol.as_dict()
-        for name in ("n_fake", "conditions", "precision", "trained_through"):
+        for name in ("n_fake", "conditions", "precision", *MARKS):
             conditions.pop(name, None)
         return fingerprint(conditions)
 
