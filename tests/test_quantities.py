@@ -25,6 +25,8 @@ from leafwing.quantities import check_seed, count, duration, show_bytes, show_co
         ("1g", 10**9),
         ("60_000", 60_000),
         ("60,000", 60_000),
+        ("1,234,567", 1_234_567),
+        ("1,500.5k", 1_500_500),
         (" 7k ", 7000),
     ],
 )
@@ -48,6 +50,12 @@ def test_an_invalid_count_is_rejected_with_name_and_value(text: object) -> None:
     with pytest.raises(LeafwingError, match=r"^samples=.*must be a count above 0") as caught:
         count(text, "samples")  # type: ignore[arg-type]
     assert str(text) in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["1,5k", "0,5M", "2,5", "1500,5k", "1,2345", "1234,567", "1,,000", ",000", "1,000,5k"])
+def test_a_decimal_comma_is_not_read_as_nothing(text: str) -> None:
+    with pytest.raises(LeafwingError, match="with a decimal point"):
+        count(text)
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,56 @@ def test_pictures_are_scored_as_the_model_judges_them(run: Path, folder: Path, t
         leafwing.score(run, folder, out=tmp_path / "scores.csv")
 
 
+def same_picture(root: Path, *names: str) -> Path:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.random.default_rng(0).integers(0, 256, (SIZE, SIZE), np.uint8)).save(root / name)
+    return root
+
+
+def test_a_score_depends_on_the_picture_and_its_class_only(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    as_class = [
+        leafwing.score(run, same_picture(tmp_path / "one", "a.png"), conditions={"label": i}).scores[0] for i in range(10)
+    ]
+    assert capsys.readouterr().err == ""
+    assert len({round(score, 6) for score in as_class}) > 1
+    unknown = leafwing.score(run, same_picture(tmp_path / "same", *(f"{i}.png" for i in range(3)), "3/3.png"))
+    assert unknown.scores == pytest.approx([sum(as_class) / 10] * 4, abs=1e-5)
+    assert "the mean over 10 classes" in capsys.readouterr().err
+    folders = same_picture(tmp_path / "folders", "7/a.png", "3/b.png", "train/3/c.png", "7/d.png")
+    by_folder = leafwing.score(run, folders)
+    expected = [as_class[7 if "7" in name else 3] for name in by_folder.names]
+    assert by_folder.scores == pytest.approx(expected, abs=1e-5)
+    assert "the class that its folder is named after" in capsys.readouterr().err
+    assert leafwing.score(run, folders, conditions={"label": "5"}).scores == pytest.approx([as_class[5]] * 4, abs=1e-5)
+
+
+def test_open_attributes_are_those_of_some_real_samples(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "run"
+    leafwing.train(
+        "sprites",
+        "cgan",
+        condition_on="both",
+        size=SIZE,
+        images=32,
+        batch=16,
+        width=8,
+        max_width=16,
+        out=out,
+        threads=1,
+    )
+    capsys.readouterr()
+    picture = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3), np.uint8)
+    for name in "ab":
+        (tmp_path / "pictures").mkdir(exist_ok=True)
+        Image.fromarray(picture).save(tmp_path / "pictures" / f"{name}.png")
+    scores = leafwing.score(out, tmp_path / "pictures", conditions=["label=#0"]).scores
+    assert scores[0] == pytest.approx(scores[1], abs=1e-6)
+    assert "conditions of real samples" in capsys.readouterr().err
+
+
 def test_the_command_prints_a_table(run: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["score", str(run), str(folder), "--set", "label=3"]) == 0
     captured = capsys.readouterr()

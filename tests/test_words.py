@@ -104,6 +104,7 @@ def test_a_command_is_in_no_table() -> None:
         ),
         ("train {} --iters", "N is the number of steps x the batch size, 64 in dcgan"),
         ("train {} --kimg 25", "--images 25000 for 25 kimg"),
+        ("train {} --kimg 2,5", "--images 25k for 25 kimg"),  # an example: 2,5 is no number
         ("compare {} --recipes dcgan --epochs 2", "--images 24 for 2 epochs of 12 images"),
         ("compare {} --recipes dcgan,lsgan --set batch=8 --steps 100", "--images 800 for 100 steps of 8 images"),
         ("train {} --lr 1e-4", "use: --lr-g learning rate of G"),

@@ -462,7 +462,7 @@ class Model:
             samples: (n, *shape of the main output's field); `leafwing score` reads files.
             seed: random seed of unspecified conditions.
             batch: batch size.
-            **conditions: the conditions that the samples should match; see `sample`.
+            **conditions: the conditions that the samples should match, by default those of `sample`: other ones for each sample.
 
         Raises:
             LeafwingError: no discriminator of single samples, or samples of the wrong shape.

@@ -12,6 +12,7 @@ from math import isfinite
 from typing import Any
 
 from leafwing.errors import LeafwingError, did_you_mean
+from leafwing.quantities import ungrouped
 
 OPTIONS = {
     "batch-size batchsize bs b minibatch minibatch-size mini-batch": "batch",
@@ -217,7 +218,7 @@ def listed(lines: Mapping[str, str]) -> str:
 def _explain_length(unit: str, value: str, pace: Pace) -> str:
     """How long a training is in images, from its length in another unit."""
     try:
-        number = max(float(value.replace("_", "").replace(",", "")), 0.0)
+        number = max(float(ungrouped(value)), 0.0)
     except ValueError:
         number = 0.0
     number = number if isfinite(number) else 0.0

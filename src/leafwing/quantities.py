@@ -17,7 +17,14 @@ LONGEST = 100 * 365 * 86400
 LARGEST_REAL, SMALLEST_REAL = 1e30, 1e-30
 """Bounds of the amounts of numbers that are not whole, which 32 bits hold; 0 is accepted too."""
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d{1,4})?", re.ASCII | re.IGNORECASE)
+_GROUPED = re.compile(r"\d{1,3}(,\d{3})+(\.\d+)?[a-z]?", re.ASCII | re.IGNORECASE)
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def ungrouped(text: str) -> str:
+    """A number without the separators between its groups of three digits: 60,000 and 60_000 -> 60000; other commas remain."""
+    text = text.strip().replace("_", "")
+    return text.replace(",", "") if _GROUPED.fullmatch(text) else text
 
 
 def count(value: int | str, name: str = "images") -> int:
@@ -26,10 +33,13 @@ def count(value: int | str, name: str = "images") -> int:
     Raises:
         LeafwingError: not a count, or not above 0.
     """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([kKmMgG]?)", str(value).strip().replace("_", "").replace(",", ""), re.ASCII)
+    text = ungrouped(str(value))
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([kKmMgG]?)", text, re.ASCII)
     number = Decimal(match[1]) * _COUNTS[match[2].lower()] if match else Decimal(0)
     if number < 1 or number != int(number):
-        raise InvalidOption(name, value, "must be a count above 0 such as 5000, 200k or 1.5M")
+        raise InvalidOption(
+            name, value, f"must be a count above 0 such as 5000, 200k or 1.5M{', with a decimal point' * (',' in text)}"
+        )
     if number > LARGEST:
         raise InvalidOption(name, value, f"must be at most {LARGEST:,}")
     return int(number)

@@ -96,7 +96,13 @@ def test_no_points_are_held_out_by_default() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "message"), [("some", "hold_out=.*auto"), ("-1", "hold_out=.*auto"), (300, "hold_out='?300'?: .* only 300")]
+    ("value", "message"),
+    [
+        ("some", "hold_out=.*auto"),
+        ("-1", "hold_out=.*auto"),
+        ("1,5", "hold_out=.*auto"),
+        (300, "hold_out='?300'?: .* only 300"),
+    ],
 )
 def test_impossible_numbers_are_refused(value: str | int, message: str) -> None:
     with pytest.raises(LeafwingError, match=message):

@@ -6,8 +6,8 @@ import csv
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
 
 from leafwing.commands.first_checks import check_run
 from leafwing.commands.originals import find_pictures, open_pictures, training_levels
@@ -16,6 +16,13 @@ from leafwing.files import write
 from leafwing.progress import Progress, reporter_of
 from leafwing.quantities import check_seed
 from leafwing.runs import ROOT, Run
+
+if TYPE_CHECKING:
+    from leafwing.data.sources import Source
+    from leafwing.model import Model
+
+EXAMPLES = 16
+"""Captions, attributes and so on that nothing specifies are those of this number of real samples."""
 
 
 @dataclass
@@ -58,11 +65,14 @@ def score(
 ) -> Scores:
     """The discriminator's scores of pictures, which are read as the training images were; whole, where these were tiles or halves.
 
+    The score of a picture does not depend on the other pictures. If each lies in a folder with the name of a class, that is its
+    class. With conditions that nothing specifies, the score is the mean over all classes, or over those of some real samples.
+
     Args:
         run: the run, its folder, name or number, or `last`.
         pictures: an image file, a folder or an archive.
-        conditions: what the pictures should match, by name or as texts such as `label=cat`; see `sample`. Others follow the data.
-        seed: random seed of unspecified conditions.
+        conditions: what the pictures should match, by name or as texts such as `label=cat`; see `sample`.
+        seed: random seed of the real samples that unspecified conditions are taken from.
         checkpoint: images shown, `last` (None) or `best`.
         out: a CSV file, which must not exist; None: none is written.
         device: auto, cpu, cuda or mps.
@@ -100,11 +110,24 @@ def score(
     result = Scores()
     with strict(), open_pictures(path) as source:
         result.rejected = [{"name": item.name, "reason": item.reason} for item in source.rejects]
+        classes = {} if values.get("label") is not None else _classes(source, model)
+        meant: dict[str | None, list[dict[str, Any]]] = {
+            label: _conditions(model, seed, values if label is None else values | {"label": label})
+            for label in ({*classes.values()} or (None,))
+        }
+        if note := _describe(model, values, classes, len(next(iter(meant.values())))):
+            progress.say(note)
         done = 0
         for names, pixels in _read(source, opened, kind, result.rejected):
             if names:
                 samples = kind.to_network(torch.from_numpy(np.stack(pixels)))
-                result.scores += model.judge(samples, seed=seed, **values).tolist()
+                labels = [classes.get(name) for name in names]
+                scores = torch.empty(len(names))
+                for label in {*labels}:
+                    rows = torch.tensor([other == label for other in labels])
+                    each = [model.judge(samples[rows], **row).cpu() for row in meant[label]]
+                    scores[rows] = torch.stack(each).mean(0)
+                result.scores += scores.tolist()
                 result.names += names
             done = len(result.names) + len(result.rejected)
             progress.report_progress("scoring pictures", done, len(source.entries))
@@ -115,6 +138,35 @@ def score(
         write(Path(out), result.table())
         result.out = str(out)
     return result
+
+
+def _classes(source: Source, model: Model) -> dict[str, str]:
+    """The class of each picture by its name in the source: that of its folder; empty if some lie in no folder of a class."""
+    known = {*model.labels}
+    folders = {entry.name: reversed(PurePosixPath(entry.name).parts[:-1]) for entry in source.entries}
+    classes = {name: next((part for part in parts if part in known), None) for name, parts in folders.items()}
+    return {name: label for name, label in classes.items() if label is not None} if all(classes.values()) else {}
+
+
+def _conditions(model: Model, seed: int, values: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Different conditions that pictures may have: those specified, with all classes and those of some real samples for the others."""
+    is_open = "label" in model.output.conditions and values.get("label") is None
+    n = len(model.labels) if is_open else EXAMPLES
+    conditions = model.conditions(n, seed, **values)
+    rows = [{name: column[i] for name, column in conditions.items()} for i in range(n)]
+    return [*{str([value.tolist() for value in row.values()]): row for row in rows}.values()]
+
+
+def _describe(model: Model, values: Mapping[str, Any], classes: Mapping[str, str], n: int) -> str:
+    """Which conditions the pictures are scored under, in words; empty if these are specified; n: number of different ones."""
+    if classes:
+        return "each picture is scored as of the class that its folder is named after; --set label=NAME sets another"
+    if n > 1 and "label" in model.output.conditions and values.get("label") is None:
+        return (
+            f"each score is the mean over {n} classes, because nothing says which class a picture shows: put the pictures into "
+            "folders that are named after their classes, or --set label=NAME"
+        )
+    return f"each score is the mean over {n} conditions of real samples: --set says what the pictures show" if n > 1 else ""
 
 
 def _read(source: Any, run: Run, kind: Any, rejected: list[dict[str, str]]) -> Iterator[tuple[list[str], list[Any]]]:

@@ -103,7 +103,7 @@ def start_from(game: Game, option: str, say: Callable[[str], None] = lambda text
         shown = ", ".join(missing[:6]) + (f" and {len(missing) - 6} more" if len(missing) > 6 else "")
         say(f"not there or of another shape, so they begin anew: {shown}")
     game.pretrained = sorted({*game.pretrained, *run.pretrained})  # its critic looked through them, so these weights did
-    return Start(str(run.folder.resolve()), images, digest(weights[images]), len(fitting), len(ours))
+    return Start(str(run.folder.resolve()), images, digest(run.weights()[images]), len(fitting), len(ours))
 
 
 def start_again(game: Game, start: Start) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from leafwing.errors import InvalidOption
+from leafwing.quantities import ungrouped
 
 SHARE, MIN_COUNT, MAX_SHARE = 0.1, 1_000, 0.25
 """A tenth of a data set is held out, but at least a thousand unless that is more than a quarter."""
@@ -52,7 +53,7 @@ def hold_out_count(value: str | int, n: int, points: bool = False, pairs: bool =
     Raises:
         LeafwingError: neither of these, or not less than n.
     """
-    text = str(value).strip().replace("_", "").replace(",", "")
+    text = ungrouped(str(value))
     if text == "auto":
         return 0 if points else pairs_count(n) if pairs else default_count(n)
     if not (text.isascii() and text.isdecimal() and len(text) < 20):

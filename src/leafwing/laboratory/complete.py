@@ -104,7 +104,7 @@ def complete(
         loss, random, indices, Box.of(model), steps=steps, rate=RATE, report_progress=report_progress, what="completing"
     )
     latents = best_of_each(*results, starts)
-    mean, nearest, seen = _training_baselines(data, targets.pixels, known.cpu(), report_progress)
+    mean, nearest, trained_on = _training_baselines(data, targets.pixels, known.cpu(), report_progress)
     samples = generate(model, latents, targets.conditions)
     filled = {
         "completed": samples,
@@ -128,9 +128,9 @@ def complete(
     }
     numbers = ", ".join(f"{name} {error[name]:.4f}" for name in ("completed", "blended", "nearest", "mean", "flat"))
     words = [f"Median squared error in the hole over {n} images (pixels in [-1, 1]): {numbers}."]
-    if seen:
+    if trained_on:
         words.append(
-            f"The generator was trained on {seen} of them: complete others (`leafwing train --hold-out auto` holds some out)."
+            f"The generator was trained on {trained_on} of them: complete others (`leafwing train --hold-out auto` holds some out)."
         )
     rows = [("image", images[:COLUMNS].cpu()), ("known", torch.where(known > 0, images, 0.0)[:COLUMNS].cpu())]
     rows += [
@@ -210,7 +210,7 @@ def _training_baselines(
     is_known = (known > 0).expand(pixels.shape[1:])
     target = pixels[:, is_known].double()
     total = torch.zeros(pixels.shape[1:], dtype=torch.float64)
-    lowest, nearest, seen = torch.full((len(pixels),), torch.inf), pixels.clone(), set[int]()
+    lowest, nearest, trained_on = torch.full((len(pixels),), torch.inf), pixels.clone(), set[int]()
     for start in range(0, len(data), CHUNK):
         rows = np.arange(start, min(start + CHUNK, len(data)))
         part = torch.from_numpy(data.pictures(rows)).permute(0, 3, 1, 2)
@@ -219,12 +219,12 @@ def _training_baselines(
         for i, k in (distance < 1e-4 * target.shape[1]).nonzero().tolist():
             if torch.equal(pixels[i], part[k]):
                 distance[i, k] = torch.inf
-                seen.add(i)
+                trained_on.add(i)
         closest, index = distance.min(1)
         better = closest < lowest
         lowest[better], nearest[better] = closest.float()[better], part[index[better]]
         report_progress("searching training images", int(rows[-1]) + 1, len(data))
-    return to_floats(total / len(data)), to_floats(nearest), len(seen)
+    return to_floats(total / len(data)), to_floats(nearest), len(trained_on)
 
 
 def _blend(images: Tensor, samples: Tensor, known: Tensor) -> Tensor:
