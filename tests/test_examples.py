@@ -54,6 +54,7 @@ def test_an_example_trains_resumes_and_draws_grids(name: str, runs: dict[str, Ru
         assert len(sheet.convert("RGB").getcolors(1 << 24)) > 2, "an empty grid"
 
 
+@pytest.mark.slow  # trains each three times
 @pytest.mark.parametrize("name", DATA)
 def test_resumed_after_a_checkpoint_an_example_ends_with_the_same_bits(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

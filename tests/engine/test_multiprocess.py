@@ -143,6 +143,7 @@ def test_when_one_process_is_killed_the_other_stops_and_the_run_can_be_resumed(t
     assert resumed.stop_reason == "images"
 
 
+@pytest.mark.slow  # starts several processes
 @pytest.mark.parametrize(
     ("words", "message"),
     [

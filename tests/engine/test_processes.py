@@ -69,6 +69,7 @@ def test_checks_with_two_processes(name: str, results: list[dict[str, str]]) -> 
         assert result.get(name, "not reached") == "passed", result.get(name)
 
 
+@pytest.mark.slow  # starts several processes
 def test_a_killed_process_ends_the_other_within_seconds(tmp_path: Path) -> None:
     process = start("kill", tmp_path)
     wait_for(tmp_path / "0.pid")
@@ -81,6 +82,7 @@ def test_a_killed_process_ends_the_other_within_seconds(tmp_path: Path) -> None:
     assert "Traceback" not in errors
 
 
+@pytest.mark.slow  # starts several processes
 def test_the_first_error_is_shown_and_sets_the_exit_code(tmp_path: Path) -> None:
     process = start("fail", tmp_path)
     _, errors = process.communicate(timeout=60)
@@ -88,6 +90,7 @@ def test_the_first_error_is_shown_and_sets_the_exit_code(tmp_path: Path) -> None
     assert "worker: no such folder: cats\nleafwing: process 1 of 2 " in errors
 
 
+@pytest.mark.slow  # starts several processes
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_the_launcher_forwards_ctrl_c_and_its_end_is_noticed(number: int, tmp_path: Path) -> None:
     process = start("wait_for_signal", tmp_path)
@@ -103,6 +106,7 @@ def test_the_launcher_forwards_ctrl_c_and_its_end_is_noticed(number: int, tmp_pa
     assert all(map(has_ended, pids))
 
 
+@pytest.mark.slow  # starts several processes
 def test_processes_started_by_torchrun_can_join_repeatedly(tmp_path: Path) -> None:
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     process = subprocess.run([*torchrun, worker.__file__, "join_repeatedly", str(tmp_path)], capture_output=True, timeout=60)
