@@ -12,7 +12,7 @@ from leafwing.errors import LeafwingError
 from leafwing.metrics.conclusions import MIN_STEPS
 from leafwing.progress import Reporter
 from leafwing.quantities import show_count, show_duration
-from leafwing.recipes._recommended import RECOGNISABLE
+from leafwing.recipes._recommended import EXPECTATION, RECOGNISABLE
 from leafwing.runs import Run
 
 if TYPE_CHECKING:
@@ -224,6 +224,11 @@ def next_step(run: Run, end: Ending) -> tuple[str, str]:
 def is_photographic(spec: DataSpec) -> bool:
     """Whether data are what most photographs are: images in colour of a size at which things can be seen."""
     return not spec.points and spec.channels >= 3 and min(spec.height, spec.width) >= 32
+
+
+def expectation(spec: DataSpec, images: int) -> str:
+    """What to expect of a training of so many images on such data, if it is too short for things to be recognised; else empty."""
+    return EXPECTATION if images < RECOGNISABLE and is_photographic(spec) and "input" not in spec.fields else ""
 
 
 def is_unstable(end: Ending) -> bool:

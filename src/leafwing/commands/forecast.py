@@ -6,12 +6,11 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-from leafwing.commands.closing import is_photographic
+from leafwing.commands.closing import expectation
 from leafwing.commands.first_checks import check_training
 from leafwing.commands.plan import build_training, measured_speed, resolve_training
 from leafwing.commands.recommend import fill_in
 from leafwing.progress import Progress, reporter_of
-from leafwing.recipes._recommended import EXPECTATION, RECOGNISABLE
 from leafwing.runs import Run, refuse_existing
 from leafwing.settings import Settings, non_defaults, split_keywords
 
@@ -50,9 +49,9 @@ def forecast(
     duration = min(schedule.images / speed, schedule.time or inf)
     shown = min(schedule.images, max(1, round(duration * speed)))
     spec = plan.data_config.spec
-    expectation = EXPECTATION if shown < RECOGNISABLE and is_photographic(spec) and "input" not in spec.fields else ""
-    if expectation and is_named and shown < schedule.images:
-        expectation += "; without --recipe, size and networks are chosen for the time"
+    expected = expectation(spec, shown)
+    if expected and is_named and shown < schedule.images:
+        expected += "; without --recipe, size and networks are chosen for the time"
     return {
         **plan.config,
         "why": dict(plan.reasons),
@@ -65,6 +64,6 @@ def forecast(
         "images_per_second": round(speed, 1),
         "seconds": round(duration),
         "shown": shown,
-        "expect": expectation,
+        "expect": expected,
         "epochs": round(shown / (plan.data_config.used - plan.data_config.held_out), 1),
     }
