@@ -19,7 +19,7 @@ import leafwing
 from leafwing import cli, health, recipes
 from leafwing.cli.resume import finish
 from leafwing.commands import closing
-from leafwing.commands.closing import Ending, describe, describe_plan, next_step, slower_rates
+from leafwing.commands.closing import Ending, describe, describe_plan, expectation, next_step, slower_rates
 from leafwing.game import DataSpec
 from leafwing.health import Alarm
 from leafwing.metrics.glance import Glance, effect_of_labels, fine_detail, glance
@@ -244,6 +244,19 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         Image.fromarray(noise.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(path)
     options: dict[str, Any] = {"width": 8, "max_width": 16, "latent": 8, "batch": 8, "size": 16, "threads": 1}
     return leafwing.train(root / "pictures", "cgan", out=root / "run", images=16, device="cpu", **options)
+
+
+@pytest.mark.parametrize(
+    ("spec", "images", "is_short"),
+    [
+        (DataSpec.images(32, 32), 99_999, True),
+        (DataSpec.images(32, 32), 100_000, False),
+        (DataSpec.images(32, 32, 1), 10, False),
+        (DataSpec.images(16, 16), 10, False),
+    ],
+)
+def test_short_trainings_on_photographs_are_named_before_they_begin(spec: DataSpec, images: int, is_short: bool) -> None:
+    assert bool(expectation(spec, images)) == is_short
 
 
 def test_a_run_is_looked_at(run: Run) -> None:

@@ -562,6 +562,15 @@ def test_a_dry_run_shows_the_augmentation(folder: Path) -> None:
     assert "augment     diff (the default of fastgan)" in describe_plan(by_recipe).splitlines()
 
 
+def test_a_dry_run_says_what_to_expect_of_a_short_training(folder: Path) -> None:
+    plan = commands.forecast(folder, "dcgan", time=1, **{**TINY, "size": 32})
+    assert plan["expect"].startswith("expect blurs or blobs")
+    assert "without --recipe" in plan["expect"], "the time ends it"
+    assert plan["expect"] in describe_plan(plan)
+    assert commands.forecast(folder, "dcgan", images=100_000, **{**TINY, "size": 32})["expect"] == ""
+    assert commands.forecast(folder, "dcgan", images=16, **TINY)["expect"] == "", "16 px: not what most photographs are"
+
+
 def test_a_dry_run_measures_a_speed_where_a_turn_takes_seconds(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only turns of D show images, and the limit of time may end in one of G."""
     now = iter(range(0, 10**9, 10))  # 10 seconds pass whenever somebody looks

@@ -537,7 +537,7 @@ def test_weights_that_were_not_copied_are_told_from_weights_that_never_were(run:
         ):
             run.load_weights(game())
     (run.folder / "log.jsonl").unlink()
-    with pytest.raises(LeafwingError, match="but has no log of its training either: the folder is incomplete"):
+    with pytest.raises(LeafwingError, match="and no log of its training: the folder is incomplete"):
         run.load_weights(game())
 
 

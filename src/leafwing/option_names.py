@@ -89,6 +89,9 @@ NO_OPTION = {
     "cache cache-dir": {
         "train resume compare doctor show evaluate explore": "the environment variable LEAFWING_CACHE is the folder of decoded images"
     },
+    "walk film video interpolate interpolation": {
+        "sample": "`leafwing walk RUN --seeds 3,5,8` films a walk between samples"
+    },
     "truncation trunc truncation-psi psi": {
         "train sample walk evaluate explore": "`leafwing explore RUN truncate` trades diversity for quality"
     },

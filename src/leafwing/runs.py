@@ -326,9 +326,9 @@ class Run:
         if not weights:
             shown = max((record.get("images", 0) for record in self.records()), default=0)
             if self._had_checkpoint(shown):
-                after = f"was trained on {shown:,} images" if shown else "has no log of its training either"
+                after = f", but was trained on {shown:,} images" if shown else " and no log of its training"
                 raise LeafwingError(
-                    f"{self.folder} has no weights file (weights-*.safetensors), but {after}: the folder is incomplete. Copy the file "
+                    f"{self.folder} has no weights file (weights-*.safetensors){after}: the folder is incomplete. Copy the file "
                     "from where the run was trained"
                 )
             raise LeafwingError(

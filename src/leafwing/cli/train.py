@@ -238,6 +238,7 @@ def describe_plan(plan: dict[str, Any], verbose: bool = False) -> str:
         f"fields      {fields}",
         f"training    {plan['shown']:,} images in about {show_duration(plan['seconds'])}: each of the {pictures:,} about "
         f"{epochs:,.{0 if epochs >= 10 else 1}f} times",
+        *([f"            {plan['expect']}"] if plan["expect"] else []),
         f"speed       {plan['images_per_second']:,.0f} images/s, measured",
         *(
             [f"time limit  ends training before its {schedule['images']:,} images"]

@@ -12,12 +12,13 @@ from leafwing.errors import LeafwingError
 from leafwing.metrics.conclusions import MIN_STEPS
 from leafwing.progress import Reporter
 from leafwing.quantities import show_count, show_duration
-from leafwing.recipes._recommended import RECOGNISABLE
+from leafwing.recipes._recommended import EXPECTATION, RECOGNISABLE
 from leafwing.runs import Run
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from leafwing.game import DataSpec
     from leafwing.metrics.glance import Glance
     from leafwing.model import Model
 
@@ -209,7 +210,7 @@ def next_step(run: Run, end: Ending) -> tuple[str, str]:
     if unstable and (slower := slower_rates(run.config["options"])):
         return "to start again, with learning rates half as high", f"train --from {folder}{recipe}{slower}"
     measured = end.glance
-    is_short = end.planned < RECOGNISABLE and measured is not None and is_photographic(run)
+    is_short = end.planned < RECOGNISABLE and measured is not None and is_photographic(run.spec)
     if not end.is_complete and not (end.is_as_planned and is_short):
         return "to go on", f"resume {folder}{trust}"
     if not is_short and measured is not None and (end.is_early or (is_unfinished(measured) and not unstable)):
@@ -221,9 +222,14 @@ def next_step(run: Run, end: Ending) -> tuple[str, str]:
     return "to use it" if command.startswith("translate") else "to see more", f"{command}{trust}"
 
 
-def is_photographic(run: Run) -> bool:
-    """Whether a run generates what most photographs are: images in colour of a size at which things can be seen."""
-    return not run.spec.points and run.spec.channels >= 3 and min(run.spec.height, run.spec.width) >= 32
+def is_photographic(spec: DataSpec) -> bool:
+    """Whether data are what most photographs are: images in colour of a size at which things can be seen."""
+    return not spec.points and spec.channels >= 3 and min(spec.height, spec.width) >= 32
+
+
+def expectation(spec: DataSpec, images: int) -> str:
+    """What to expect of a training of so many images on such data, if it is too short for things to be recognised; else empty."""
+    return EXPECTATION if images < RECOGNISABLE and is_photographic(spec) and "input" not in spec.fields else ""
 
 
 def is_unstable(end: Ending) -> bool:

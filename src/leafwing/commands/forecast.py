@@ -6,6 +6,7 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
+from leafwing.commands.closing import expectation
 from leafwing.commands.first_checks import check_training
 from leafwing.commands.plan import build_training, measured_speed, resolve_training
 from leafwing.commands.recommend import fill_in
@@ -38,7 +39,7 @@ def forecast(
     chosen = with_start(chosen, root)
     from leafwing.engine.footprint import estimate_footprint
 
-    reporter = reporter_of(progress)
+    reporter, is_named = reporter_of(progress), recipe is not None
     recipe, chosen, hyperparameters = fill_in(source, recipe, chosen, hyperparameters, reporter, replay)
     plan = resolve_training(source, recipe, chosen, hyperparameters, reporter, replay)
     training = build_training(plan, images=10**12)
@@ -50,10 +51,14 @@ def forecast(
     parameters = {name: sum(p.numel() for p in player.net.parameters()) for name, player in training.game.players.items()}
     duration = min(schedule.images / speed, schedule.time or inf)
     shown = min(schedule.images, max(1, round(duration * speed)))
+    spec = plan.data_config.spec
+    expected = expectation(spec, shown)
+    if expected and is_named and shown < schedule.images:
+        expected += "; without --recipe, size and networks are chosen for the time"
     return {
         **plan.config,
         "why": dict(plan.reasons),
-        "fields": plan.data_config.spec.describe(),
+        "fields": spec.describe(),
         "batch": batch,
         "augment": plan.settings.critic.augment or training.game.augment,
         "parameters": parameters,
@@ -62,5 +67,6 @@ def forecast(
         "images_per_second": round(speed, 1),
         "seconds": round(duration),
         "shown": shown,
+        "expect": expected,
         "epochs": round(shown / (plan.data_config.used - plan.data_config.held_out), 1),
     }

@@ -12,6 +12,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from leafwing.commands.capacity import check_memory, out_of_memory
+from leafwing.commands.closing import expectation
 from leafwing.commands.feeding import held_out_batches, reload_data, split_data
 from leafwing.commands.first_checks import check_training
 from leafwing.commands.launching import join_processes
@@ -26,7 +27,7 @@ from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.files import guide_page
 from leafwing.option_names import Pace, refuse
 from leafwing.progress import Progress, Reporter, reporter_of
-from leafwing.quantities import count, duration, show_duration
+from leafwing.quantities import count, duration, show_count, show_duration
 from leafwing.runs import ROOT, Run, refuse_existing
 from leafwing.settings import Settings, all_settings, non_defaults, replace_fields, split_keywords
 
@@ -80,6 +81,7 @@ def train(
     refuse_existing(out)
     check_training(source, recipe, values, hyperparameters, replay)
     values = with_start(values, root)
+    is_named = recipe is not None
     with join_processes(ADVICE) as processes:
         progress = reporter_of(progress) if processes.first else Reporter()
         recipe, values, hyperparameters = fill_in(source, recipe, values, hyperparameters, progress, replay, processes)
@@ -114,6 +116,9 @@ def train(
             "shown below: images, speed, time left, and the loss of each network (G makes samples, D judges them), which says little "
             f"about quality; words: {guide_page('glossary.md')}"
         )
+        images = plan.settings.schedule.images
+        if is_named and (expected := expectation(plan.data.spec, images)):
+            progress.say(f"{show_count(images)} images: {expected}")
         if plan.settings.critic.augment is None and training.game.augment != "none":
             progress.say(
                 f"critics see changed images by default in {plan.card.name}: --augment {training.game.augment}; none turns it off"

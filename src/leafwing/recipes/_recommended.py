@@ -24,6 +24,8 @@ LEAST = 150_000
 at 32 px as take the same time (300,000), 200,000 are good; the limit between them is assumed."""
 RECOGNISABLE = 100_000
 """Length of training in images before which things can hardly be recognised, at 32 and 64 px."""
+EXPECTATION = "expect blurs or blobs, because things can be recognised after 100,000 and more only"
+"""What is said of shorter trainings."""
 SMALL = 32
 """The smaller size, in pixels."""
 MARGIN = 0.95
@@ -168,7 +170,7 @@ def with_length(choice: Choice, facts: Facts, speed: Callable[[Choice], float]) 
             f"{epochs:,.{0 if epochs >= 10 else 1}f} times"
         )
         if facts.kind == "images" and images < RECOGNISABLE:
-            why += "; expect blurs or blobs: things can be recognised after 100,000 and more"
+            why += f"; {EXPECTATION}"
         choice = replace(
             choice, settings={**choice.settings, "images": images, "time": facts.seconds}, reasons=[*choice.reasons, why]
         )
