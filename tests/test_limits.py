@@ -14,9 +14,11 @@ import torch
 from PIL import Image
 
 import leafwing
-from leafwing import cli, files, recipes
+from leafwing import cli, files, recipes, weights_file
 from leafwing.commands import capacity
+from leafwing.commands.comparison.compare import last_log_line
 from leafwing.commands.sample import check_memory as check_samples
+from leafwing.commands.sample import refuse_other_samples
 from leafwing.data.arrays import load_arrays
 from leafwing.errors import InvalidOption, LeafwingError, visible
 from leafwing.game import Batch, DataSpec
@@ -93,7 +95,8 @@ def test_what_is_not_a_file_is_refused_without_waiting(tmp_path: Path, kind: str
         os.mkfifo(path)
     elif kind == "folder":
         path.mkdir()
-    for read in (files.read_json, files.json_lines, load_arrays, lambda path: read_picture("mask", path, 8, 8, "L")):
+    readers = (files.read_json, files.json_lines, files.digest, files.checksums, weights_file.read, load_arrays)
+    for read in (*readers, lambda path: read_picture("mask", path, 8, 8, "L")):
         with pytest.raises(LeafwingError, match="not a file"):
             read(path)  # type: ignore[operator]
 
@@ -106,10 +109,45 @@ def test_a_pipe_instead_of_a_file_of_a_run_is_refused(tmp_path: Path) -> None:
         leafwing.Run(run)
 
 
+def test_pipes_among_the_files_of_a_run_and_of_its_samples_are_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    run = leafwing.train(
+        "ring", recipe="gan", width=8, width_d=8, batch=8, images=16, out=folder, threads=1, device="cpu", progress=False
+    )
+    (tmp_path / "seeds").mkdir()
+    os.mkfifo(tmp_path / "seeds" / "seeds.json")
+    with pytest.raises(LeafwingError, match="is not a folder of `leafwing sample --seeds`"):
+        refuse_other_samples(tmp_path / "seeds", {})
+    for path in (run.require_weights(), folder / "recipe.py", folder / "resume.pt"):
+        content = path.read_bytes()
+        path.unlink()
+        os.mkfifo(path)
+        with pytest.raises(LeafwingError, match=r"is a pipe or a device, not a file|has no recipe\.py"):
+            leafwing.resume(folder, images=32, progress=False)
+        path.unlink()
+        path.write_bytes(content)
+    (folder / "run.json").unlink()
+    os.mkfifo(folder / "run.json")
+    with pytest.raises(LeafwingError, match=r"defines no function recipe"):
+        recipes.describe(str(folder / "recipe.py"))
+
+
 def test_nested_json_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text("[" * 200_000)
     with pytest.raises(LeafwingError, match=r"a\.json: not valid JSON \(nested too deeply\)"):
         files.read_json(tmp_path / "a.json")
+    (tmp_path / "a.json").rename(tmp_path / "run.json")
+    (tmp_path / "recipe.py").write_bytes(recipes.locate("gan").read_bytes())
+    with pytest.raises(LeafwingError, match=r"defines no function recipe"):
+        recipes.describe(str(tmp_path / "recipe.py"))
+
+
+@pytest.mark.parametrize(
+    "line", ["5", "[" * 5_000, '{"images": "8"}', '{"images": 8, "images_per_second": [1]}', "[[1, 2]]"]
+)
+def test_progress_of_a_comparison_does_not_depend_on_a_valid_log(tmp_path: Path, line: str) -> None:
+    (tmp_path / "log.jsonl").write_text(f'{{"images": 4}}\n{line}\n')
+    assert last_log_line(tmp_path / "log.jsonl") == {}
 
 
 def test_a_value_of_another_type_names_file_and_key(tmp_path: Path) -> None:

@@ -294,8 +294,8 @@ def refuse_other_samples(folder: Path, about: Mapping[str, Any]) -> None:
     if not folder.is_dir() or not any(folder.iterdir()):
         return
     try:
-        before = json.loads((folder / SEEDS_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        before = files.read_json(folder / SEEDS_FILE)
+    except LeafwingError:
         raise LeafwingError(f"{folder} is not a folder of `leafwing sample --seeds`: choose another --out") from None
     if before != about:
         raise LeafwingError(
