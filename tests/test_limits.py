@@ -29,7 +29,7 @@ from tiny import PICTURES, start
 
 @pytest.mark.parametrize(
     "text",
-    ["nan", "inf", "-inf", "1e400", "9" * 5000, "1e-400", "-0", "-0.0", "６４", "٣", "²", "0x10", "1_0", "", "1e"],
+    ["nan", "inf", "-inf", "1e400", "9" * 5000, "1e-400", "-0", "-0.0", "-00", "６４", "٣", "²", "0x10", "1_0", "", "1e"],
     ids=lambda text: text[:8],
 )
 def test_what_is_no_number_here_is_refused(text: str) -> None:
