@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -79,12 +80,17 @@ WORDS = [
 )
 @example("box", "nan,0,1,1")
 @example("style", "1e400,0,0")
+@example("style", "٣,0,0")
+@example("box", "0,0,-0,1")
+@example("label", "٠")
+@example("label", "#-0")
 def test_a_text_is_a_value_of_a_condition_or_an_error(name: str, text: str) -> None:
     with suppress(LeafwingError):
         settings = parse_settings([f"{name}={text}"], output(name), SPEC)
         value = resolve(output(name), SPEC, REAL, 2, 0, from_settings(output(name), SPEC, settings))[name]
         assert value.shape == (2, *FIELDS[name].shape)
         assert value.isfinite().all()
+        assert name in ("attributes", "caption") or not re.search("[٣６]|-0(?![.1-9])", text)
 
 
 @pytest.mark.parametrize(

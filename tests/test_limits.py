@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +19,17 @@ import leafwing
 from leafwing import cli, files, recipes, weights_file
 from leafwing.commands import capacity
 from leafwing.commands.comparison.compare import last_log_line
+from leafwing.commands.prepare import _places
 from leafwing.commands.sample import check_memory as check_samples
-from leafwing.commands.sample import refuse_other_samples
+from leafwing.commands.sample import parse_seeds, refuse_other_samples
 from leafwing.data.arrays import load_arrays
+from leafwing.data.options import check as check_reading
+from leafwing.engine.augmentation import parse as parse_augment
 from leafwing.errors import InvalidOption, LeafwingError, visible
 from leafwing.game import Batch, DataSpec
+from leafwing.laboratory.latents import parse_numbers
 from leafwing.laboratory.options import read_picture
+from leafwing.laboratory.truncate import parse_psi
 from leafwing.quantities import duration, real, whole
 from tiny import PICTURES, start
 
@@ -39,6 +46,19 @@ def test_what_is_no_number_here_is_refused(text: str) -> None:
         whole(text, "n", 0, 5)
     with pytest.raises(InvalidOption, match="time="):
         duration(text)
+
+
+@pytest.mark.parametrize(
+    ("read", "text"),
+    [
+        (parse_seeds, "٣-٥"), (parse_seeds, "３"), (parse_psi, "0.5,nan"), (parse_psi, "٣"), (parse_psi, "1_0"),
+        (partial(parse_numbers, "samples"), "٣"), (parse_augment, "p=٠"), (parse_augment, "p=nan"), (parse_augment, "p=-0"),
+        (_places, "0.1,0.1,0.9,-0"), (_places, "0.1,0.1,0.9,٠"), (lambda text: check_reading(text, None, "crop", "white"), "６４"),
+    ],
+)  # fmt: skip
+def test_lists_of_numbers_have_the_same_digits(read: Callable[[str], Any], text: str) -> None:
+    with pytest.raises(InvalidOption):
+        read(text)
 
 
 def test_numbers_have_their_usual_spellings() -> None:

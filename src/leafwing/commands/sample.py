@@ -313,7 +313,12 @@ def parse_seeds(text: str) -> list[int]:
     for part in str(text).split(","):
         first, dash, last = (end.strip() for end in part.partition("-"))
         digits = max(len(first), len(last))
-        if digits > 10 or not first.isdecimal() or (dash and (not last.isdecimal() or int(last) < int(first))):
+        if (
+            digits > 10
+            or not part.isascii()
+            or not first.isdecimal()
+            or (dash and (not last.isdecimal() or int(last) < int(first)))
+        ):
             raise InvalidOption("seeds", text, "write 1-50, or 3,5,8")
         check_seed(int(last or first), "seeds")
         if dash and int(last) - int(first) > 1_000_000:
