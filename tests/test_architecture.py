@@ -22,7 +22,7 @@ RECIPES = sorted(path.stem for path in (PACKAGE / "recipes").glob("[!_]*.py"))
 # What each package may import, as in section 3 of ARCHITECTURE.md. A folder stands for all of its files; `own`: for each other.
 ARROWS: dict[str, set[str]] = {
     "errors": set(),
-    "fields": {"errors", "pixels"},
+    "fields": {"errors", "pixels", "quantities"},
     "clock": set(),
     "optimisers": {"clock"},
     "game": {"errors", "fields", "clock", "optimisers"},
@@ -45,7 +45,7 @@ ARROWS: dict[str, set[str]] = {
     "recipes": {"game", "fields", "parts", "networks", "files", "errors", "machine", "quantities", "settings"},
     "data": {"game", "fields", "files", "errors", "machine", "pixels", "quantities", "sprites", "own"},
     "sprites": {"fields", "errors", "own"},
-    "engine": {"game", "errors", "machine", "pixels", "parts", "own"},
+    "engine": {"game", "errors", "machine", "pixels", "parts", "quantities", "own"},
     "loop": {"game", "errors", "engine"},
     "config": {"recipes", "game", "fields", "files", "settings"},
     "runs": {"calls", "config", "recipes", "game", "files", "weights_file", "errors", "quantities", "settings", "notebook"},

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from leafwing.conditions import UNSET, Examples, from_settings, parse_settings, pixel_conditions, resolve, settable
 from leafwing.errors import LeafwingError
@@ -48,6 +52,45 @@ def values(name: str, value: Any, n: int = 2) -> list[Any]:
     assert list(result) == [name]
     assert result[name].shape == (n, *FIELDS[name].shape)
     return result[name].tolist()
+
+
+WORDS = [
+    "ant",
+    "bee",
+    "2",
+    "smiling",
+    "colour",
+    "red",
+    "star",
+    "left_eye",
+    "nan",
+    "inf",
+    "#1",
+    "-0",
+    "9" * 400,
+    "\x1b[2J",
+    "٣",
+]
+"""What users write, and what they might."""
+
+
+@given(
+    st.sampled_from([*FIELDS][1:7]),
+    st.one_of(st.text(max_size=20), st.lists(st.sampled_from([*WORDS, *"=, :-/;"])).map("".join)),
+)
+@example("box", "nan,0,1,1")
+@example("style", "1e400,0,0")
+@example("style", "٣,0,0")
+@example("box", "0,0,-0,1")
+@example("label", "٠")
+@example("label", "#-0")
+def test_a_text_is_a_value_of_a_condition_or_an_error(name: str, text: str) -> None:
+    with suppress(LeafwingError):
+        settings = parse_settings([f"{name}={text}"], output(name), SPEC)
+        value = resolve(output(name), SPEC, REAL, 2, 0, from_settings(output(name), SPEC, settings))[name]
+        assert value.shape == (2, *FIELDS[name].shape)
+        assert value.isfinite().all()
+        assert name in ("attributes", "caption") or not re.search("[٣６]|-0(?![.1-9])", text)
 
 
 @pytest.mark.parametrize(

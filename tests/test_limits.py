@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +16,27 @@ import torch
 from PIL import Image
 
 import leafwing
-from leafwing import cli, files, recipes
+from leafwing import cli, files, recipes, weights_file
 from leafwing.commands import capacity
+from leafwing.commands.comparison.compare import last_log_line
+from leafwing.commands.prepare import _places
 from leafwing.commands.sample import check_memory as check_samples
+from leafwing.commands.sample import parse_seeds, refuse_other_samples
 from leafwing.data.arrays import load_arrays
+from leafwing.data.options import check as check_reading
+from leafwing.engine.augmentation import parse as parse_augment
 from leafwing.errors import InvalidOption, LeafwingError, visible
 from leafwing.game import Batch, DataSpec
+from leafwing.laboratory.latents import parse_numbers
 from leafwing.laboratory.options import read_picture
+from leafwing.laboratory.truncate import parse_psi
 from leafwing.quantities import duration, real, whole
 from tiny import PICTURES, start
 
 
 @pytest.mark.parametrize(
     "text",
-    ["nan", "inf", "-inf", "1e400", "9" * 5000, "1e-400", "-0", "-0.0", "６４", "٣", "²", "0x10", "1_0", "", "1e"],
+    ["nan", "inf", "-inf", "1e400", "9" * 5000, "1e-400", "-0", "-0.0", "-00", "６４", "٣", "²", "0x10", "1_0", "", "1e"],
     ids=lambda text: text[:8],
 )
 def test_what_is_no_number_here_is_refused(text: str) -> None:
@@ -37,6 +46,19 @@ def test_what_is_no_number_here_is_refused(text: str) -> None:
         whole(text, "n", 0, 5)
     with pytest.raises(InvalidOption, match="time="):
         duration(text)
+
+
+@pytest.mark.parametrize(
+    ("read", "text"),
+    [
+        (parse_seeds, "٣-٥"), (parse_seeds, "３"), (parse_psi, "0.5,nan"), (parse_psi, "٣"), (parse_psi, "1_0"),
+        (partial(parse_numbers, "samples"), "٣"), (parse_augment, "p=٠"), (parse_augment, "p=nan"), (parse_augment, "p=-0"),
+        (_places, "0.1,0.1,0.9,-0"), (_places, "0.1,0.1,0.9,٠"), (lambda text: check_reading(text, None, "crop", "white"), "６４"),
+    ],
+)  # fmt: skip
+def test_lists_of_numbers_have_the_same_digits(read: Callable[[str], Any], text: str) -> None:
+    with pytest.raises(InvalidOption):
+        read(text)
 
 
 def test_numbers_have_their_usual_spellings() -> None:
@@ -93,7 +115,8 @@ def test_what_is_not_a_file_is_refused_without_waiting(tmp_path: Path, kind: str
         os.mkfifo(path)
     elif kind == "folder":
         path.mkdir()
-    for read in (files.read_json, files.json_lines, load_arrays, lambda path: read_picture("mask", path, 8, 8, "L")):
+    readers = (files.read_json, files.json_lines, files.digest, files.checksums, weights_file.read, load_arrays)
+    for read in (*readers, lambda path: read_picture("mask", path, 8, 8, "L")):
         with pytest.raises(LeafwingError, match="not a file"):
             read(path)  # type: ignore[operator]
 
@@ -106,10 +129,45 @@ def test_a_pipe_instead_of_a_file_of_a_run_is_refused(tmp_path: Path) -> None:
         leafwing.Run(run)
 
 
+def test_pipes_among_the_files_of_a_run_and_of_its_samples_are_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    run = leafwing.train(
+        "ring", recipe="gan", width=8, width_d=8, batch=8, images=16, out=folder, threads=1, device="cpu", progress=False
+    )
+    (tmp_path / "seeds").mkdir()
+    os.mkfifo(tmp_path / "seeds" / "seeds.json")
+    with pytest.raises(LeafwingError, match="is not a folder of `leafwing sample --seeds`"):
+        refuse_other_samples(tmp_path / "seeds", {})
+    for path in (run.require_weights(), folder / "recipe.py", folder / "resume.pt"):
+        content = path.read_bytes()
+        path.unlink()
+        os.mkfifo(path)
+        with pytest.raises(LeafwingError, match=r"is a pipe or a device, not a file|has no recipe\.py"):
+            leafwing.resume(folder, images=32, progress=False)
+        path.unlink()
+        path.write_bytes(content)
+    (folder / "run.json").unlink()
+    os.mkfifo(folder / "run.json")
+    with pytest.raises(LeafwingError, match=r"defines no function recipe"):
+        recipes.describe(str(folder / "recipe.py"))
+
+
 def test_nested_json_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text("[" * 200_000)
     with pytest.raises(LeafwingError, match=r"a\.json: not valid JSON \(nested too deeply\)"):
         files.read_json(tmp_path / "a.json")
+    (tmp_path / "a.json").rename(tmp_path / "run.json")
+    (tmp_path / "recipe.py").write_bytes(recipes.locate("gan").read_bytes())
+    with pytest.raises(LeafwingError, match=r"defines no function recipe"):
+        recipes.describe(str(tmp_path / "recipe.py"))
+
+
+@pytest.mark.parametrize(
+    "line", ["5", "[" * 5_000, '{"images": "8"}', '{"images": 8, "images_per_second": [1]}', "[[1, 2]]"]
+)
+def test_progress_of_a_comparison_does_not_depend_on_a_valid_log(tmp_path: Path, line: str) -> None:
+    (tmp_path / "log.jsonl").write_text(f'{{"images": 4}}\n{line}\n')
+    assert last_log_line(tmp_path / "log.jsonl") == {}
 
 
 def test_a_value_of_another_type_names_file_and_key(tmp_path: Path) -> None:

@@ -2,13 +2,65 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from leafwing import recipes
 from leafwing.errors import InvalidOption, LeafwingError
-from leafwing.quantities import check_seed, count, duration, show_bytes, show_count, show_duration
+from leafwing.quantities import (
+    LARGEST,
+    LONGEST,
+    check_seed,
+    count,
+    duration,
+    real,
+    show_bytes,
+    show_count,
+    show_duration,
+    whole,
+)
+
+TEXTS = st.one_of(st.text(max_size=12), st.text("0123456789+-.,_eEkKmM sh٣６²\u2212", max_size=12), st.integers().map(str))
+"""Texts that look like numbers more or less."""
+
+
+@given(TEXTS)
+def test_a_text_is_the_number_that_python_reads_there_or_an_error(text: str) -> None:
+    with suppress(ValueError):
+        number = real(text)
+        assert text.isascii()
+        assert number == float(text)
+        assert number or "-" not in text.lower().partition("e")[0]
+    with suppress(InvalidOption):
+        integer = whole(text, "n", -5, 10**9)
+        assert text.isascii()
+        assert integer == int(text)
+        assert -5 <= integer <= 10**9
+        assert integer or "-" not in text
+
+
+@given(TEXTS)
+def test_a_text_is_a_count_and_a_duration_within_bounds_or_an_error(text: str) -> None:
+    with suppress(InvalidOption):
+        assert 1 <= count(text) <= LARGEST
+    with suppress(InvalidOption):
+        assert 0 < duration(text) <= LONGEST
+
+
+@given(st.floats(1e-30, 1e30), st.integers(1, LARGEST), st.tuples(*[st.integers(0, 99)] * 3))
+def test_numbers_are_read_as_they_are_written(number: float, n: int, parts: tuple[int, int, int]) -> None:
+    assert real(number) == real(f"{number!r}") == -real(f"-{number!r}") == number
+    assert real(f"{number:.3E}") == pytest.approx(number, 1e-3)
+    assert count(n) == count(f"{n:,}") == count(f"{n:_}") == whole(n, "n", 1) == n
+    millions = n // 1_000_000 or 1
+    assert count(f"{millions}m") == millions * 1_000_000
+    hours, minutes, seconds = parts
+    if total := 3600 * hours + 60 * minutes + seconds:
+        assert duration(f"{hours}h{minutes}m{seconds}s") == duration(f"{hours} hours {minutes}min {seconds}") == total
 
 
 @pytest.mark.parametrize(

@@ -6,15 +6,15 @@ from one to the other, mirrors and crops stored samples, and parses what users w
 
 from __future__ import annotations
 
-import operator
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from leafwing.errors import LeafwingError, did_you_mean
+from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
 from leafwing.pixels import Window, crop_pixels, crop_points, flip, to_bytes, to_words
+from leafwing.quantities import LARGEST, real, whole
 
 if TYPE_CHECKING:
     import numpy as np
@@ -291,8 +291,8 @@ class Label(Field):
         if (text := value if isinstance(value, str) else "") in self.names:
             return self.names.index(text)
         try:
-            index = operator.index(int(text.removeprefix("#")) if text else value)
-        except (TypeError, ValueError):
+            index = whole(text.removeprefix("#"), "label", -LARGEST) if text else value.__index__()
+        except (AttributeError, TypeError, InvalidOption):
             raise LeafwingError(f"no class {value!r}{did_you_mean(str(value), self.names)}") from None
         if not 0 <= index < len(self.names):
             raise LeafwingError(f"no class {index}: there are {len(self.names)} classes, 0 to {len(self.names) - 1}")
@@ -592,7 +592,7 @@ def _numbers(value: Any, count: int, expected: str) -> Tensor:
 
     parts = value.split(",") if isinstance(value, str) else value
     try:
-        numbers = torch.tensor([float(part) for part in parts])
+        numbers = torch.tensor([real(part) if isinstance(part, str) else float(part) for part in parts])
     except (TypeError, ValueError):
         raise LeafwingError(f"{value!r}: give {expected}") from None
     if len(numbers) != count or not numbers.isfinite().all():

@@ -167,6 +167,7 @@ def convert(
 
 def checksums(path: Path) -> list[int]:
     """The crc32 of each block of a file."""
+    require_file(path)
     with path.open("rb") as file:
         return [zlib.crc32(block) for block in iter(lambda: file.read(BLOCK), b"")]
 
@@ -194,7 +195,7 @@ def are_intact(folder: Path, record: Path) -> bool:
     recorded = read_checked(record, dict[str, list[int]])
     try:
         return recorded is not None and all(checksums(folder / name) == blocks for name, blocks in recorded.items())
-    except OSError:
+    except (OSError, LeafwingError):
         return False
 
 
@@ -205,6 +206,7 @@ def record_files(folder: Path, names: Sequence[str], record: Path) -> None:
 
 def digest(path: Path) -> str:
     """The sha256 of a file's content, as 64 hexadecimal digits."""
+    require_file(path)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

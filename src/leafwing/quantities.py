@@ -53,7 +53,9 @@ def whole(value: object, name: str, minimum: int, maximum: int = LARGEST) -> int
     """
     text = str(value).strip()
     is_whole = re.fullmatch(r"[+-]?\d+(_\d+)*", text, re.ASCII) and len(text) < 50
-    number = int(text) if is_whole and text != "-0" else minimum - 1
+    number = int(text) if is_whole else minimum - 1
+    if number == 0 and text.startswith("-"):
+        number = minimum - 1
     if not minimum <= number <= maximum:
         end = f" and at most {maximum:,}" if number > maximum or maximum < LARGEST else ""
         raise InvalidOption(name, value, f"must be a whole number of at least {minimum}{end}")

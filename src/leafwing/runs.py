@@ -344,7 +344,7 @@ class Run:
     def _had_checkpoint(self, shown: int) -> bool:
         """Whether weights were written, as far as the other files show; `shown` is the number of images in the log."""
         path = self.folder / "resume.pt"
-        if path.exists():  # only that of a checkpoint has tensors, not that of `mark_started`
+        if path.is_file():  # only that of a checkpoint has tensors, not that of `mark_started`
             try:
                 with zipfile.ZipFile(path) as archive:
                     return any("/data/" in name for name in archive.namelist())

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from leafwing.errors import LeafwingError
-from leafwing.files import RESTORE
+from leafwing.files import RESTORE, parse_json, require_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,11 +36,12 @@ def read(path: Path) -> dict[str, Tensor]:
     """
     from safetensors import SafetensorError, safe_open
 
+    require_file(path)
     try:
         with safe_open(path, "pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no mapping
             checkpoint = (file.metadata() or {}).get("checkpoint")
-        is_intact = checkpoint is None or json.loads(checkpoint)["crc32"] == checksum(tensors)
+        is_intact = checkpoint is None or parse_json(checkpoint)["crc32"] == checksum(tensors)
     except (SafetensorError, OSError) as error:
         raise LeafwingError(f"{path} is damaged: {error}") from error
     except (ValueError, KeyError, TypeError):

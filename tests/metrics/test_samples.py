@@ -24,7 +24,7 @@ from leafwing.game import Abilities, Batch, Clock, DataSpec, Game, Output
 from leafwing.metrics.evidence import Evidence
 from leafwing.metrics.features import Features, pixels
 from leafwing.metrics.protocol import AS_REAL, DEFAULTS, Protocol
-from leafwing.metrics.samples import RunEvidence
+from leafwing.metrics.samples import RunEvidence, read_features, write_features
 from leafwing.metrics.scale import NOISE
 from leafwing.metrics.targets import enlargement
 from leafwing.model import Model
@@ -499,3 +499,16 @@ def test_the_factor_of_enlargement_is_that_of_the_fields(height: int, scale: int
     spec = DataSpec.images(16, 16, labels=("a", "b"), input=Image(height, height))
     assert enlargement(Output("image", lambda nets, inputs, clock: inputs.input, ("input", "label")), spec) == scale
     assert enlargement(Output("image", lambda nets, inputs, clock: inputs.input, ("label",)), spec) == 1
+
+
+def test_cached_features_that_have_changed_are_not_used(tmp_path: Path) -> None:
+    path, features = tmp_path / "cache" / "a.npy", np.arange(12, dtype=np.float32).reshape(3, 4)
+    assert read_features(path) is None
+    write_features(path, features)
+    assert np.array_equal(read_features(path), features)  # type: ignore[arg-type]
+    content = path.read_bytes()
+    for place in range(len(content)):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 16]) + content[place + 1 :])
+        assert read_features(path) is None, place
+    np.save(path, features)  # as earlier versions wrote them
+    assert read_features(path) is None

@@ -146,6 +146,9 @@ def test_a_scale_is_stored_and_damage_is_noticed(tmp_path: Path) -> None:
     scale = scales.Scale({"fid": 1.0}, {"fid": 9.0}, "halves", 10, 10, 4)
     scales.write(tmp_path / "new" / "scale.json", scale)
     assert scales.read(tmp_path / "new" / "scale.json") == scale
+    content = (tmp_path / "new" / "scale.json").read_bytes()
+    (tmp_path / "changed.json").write_bytes(content.replace(b"1", b"2"))
+    assert scales.read(tmp_path / "changed.json") is None
     assert scales.read(tmp_path / "missing.json") is None
     (tmp_path / "damaged.json").write_text('{"real": 1')
     assert scales.read(tmp_path / "damaged.json") is None

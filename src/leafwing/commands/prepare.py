@@ -18,6 +18,7 @@ from leafwing.commands.originals import find_pictures, open_pictures
 from leafwing.commands.writing import QUALITY, encode, safe_path, shortened, unused
 from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.progress import Progress, Reporter, reporter_of
+from leafwing.quantities import real
 
 if TYPE_CHECKING:
     from PIL import Image as Pillow
@@ -218,7 +219,7 @@ def _check(
 def _places(at: str | Sequence[float]) -> tuple[float, float, float, float]:
     """Two places in a crop."""
     try:
-        numbers = [float(number) for number in (at.split(",") if isinstance(at, str) else at)]
+        numbers = [real(number) for number in (at.split(",") if isinstance(at, str) else at)]
     except (TypeError, ValueError):
         numbers = []
     if len(numbers) != 4 or not all(0 <= number <= 1 for number in numbers) or math.dist(numbers[:2], numbers[2:]) < 0.05:
@@ -265,7 +266,7 @@ def _chosen_points(names: Sequence[str], points: str | Sequence[str | int] | Non
     items = points.split(",") if isinstance(points, str) else [*points]
     chosen = []
     for item in (str(item).strip() for item in items):
-        number = int(item) if item.isdecimal() and len(item) < 6 else 0
+        number = int(item) if item.isascii() and item.isdecimal() and len(item) < 6 else 0
         chosen.append(item if item in names else names[number - 1] if 1 <= number <= len(names) else "")
     if not 2 <= len(chosen) <= 3 or "" in chosen or len({*chosen}) < len(chosen):
         shown = points if isinstance(points, str) else ",".join(map(str, items))

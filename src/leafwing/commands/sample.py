@@ -294,8 +294,8 @@ def refuse_other_samples(folder: Path, about: Mapping[str, Any]) -> None:
     if not folder.is_dir() or not any(folder.iterdir()):
         return
     try:
-        before = json.loads((folder / SEEDS_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        before = files.read_json(folder / SEEDS_FILE)
+    except LeafwingError:
         raise LeafwingError(f"{folder} is not a folder of `leafwing sample --seeds`: choose another --out") from None
     if before != about:
         raise LeafwingError(
@@ -313,7 +313,12 @@ def parse_seeds(text: str) -> list[int]:
     for part in str(text).split(","):
         first, dash, last = (end.strip() for end in part.partition("-"))
         digits = max(len(first), len(last))
-        if digits > 10 or not first.isdecimal() or (dash and (not last.isdecimal() or int(last) < int(first))):
+        if (
+            digits > 10
+            or not part.isascii()
+            or not first.isdecimal()
+            or (dash and (not last.isdecimal() or int(last) < int(first)))
+        ):
             raise InvalidOption("seeds", text, "write 1-50, or 3,5,8")
         check_seed(int(last or first), "seeds")
         if dash and int(last) - int(first) > 1_000_000:

@@ -7,7 +7,6 @@ file, which is at most a row group (Hugging Face writes 100 rows).
 
 from __future__ import annotations
 
-import json
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -20,6 +19,7 @@ from leafwing.data.label_lists import LABEL
 from leafwing.data.pictures import LARGEST_FILE, UnreadableImageError, UnusableImageError
 from leafwing.data.sources import DAMAGED, Column, Entry, Source
 from leafwing.errors import LeafwingError
+from leafwing.files import parse_json
 
 SUFFIXES = (".parquet",)
 NAMES = ("image", "img", "picture", "photo", "jpg", "png", *IMAGES)
@@ -198,7 +198,7 @@ class _Tables:
 def _features(schema: Any) -> dict[str, dict[str, Any]]:
     """Hugging Face's description of the columns; empty without one."""
     try:
-        features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
+        features = parse_json((schema.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
         return {name: feature for name, feature in features.items() if isinstance(feature, dict)}
     except (ValueError, KeyError, TypeError, AttributeError):
         return {}

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from leafwing.errors import InvalidOption, did_you_mean
 from leafwing.game import Clock, Round, to_fp32
 from leafwing.parts import augment
+from leafwing.quantities import real
 
 TARGET = 0.766
 """Target of the measure of overfitting. With normal scores it corresponds to 0.6 for the sign of D(x), the target of the paper."""
@@ -63,7 +64,7 @@ def parse(text: str) -> AugmentOption | None:
     if text.strip().startswith("p="):
         first, _, last = text.strip()[2:].partition(":")
         try:
-            start, end = float(first), float(last or first)
+            start, end = real(first), real(last or first)
         except ValueError:
             start = end = -1.0
         if not (0 <= start <= 1 and 0 <= end <= 1):

@@ -24,6 +24,7 @@ from leafwing.metrics.prdc import NEAREST, precision_recall
 from leafwing.model import Model
 from leafwing.pixels import images_to_tensor
 from leafwing.progress import ProgressCallback, no_progress
+from leafwing.quantities import real
 
 
 @needs(IMAGES, LATENTS)
@@ -142,7 +143,7 @@ def parse_psi(text: str) -> list[float]:
         LeafwingError: an invalid value.
     """
     try:
-        values = sorted({float(part) for part in text.split(",")})
+        values = sorted({real(part) for part in text.split(",")})
     except ValueError:
         values = []
     if not values or not all(0 < value < 10 for value in values):

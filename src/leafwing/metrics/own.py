@@ -25,6 +25,7 @@ from torch.nn import functional as F
 from leafwing import files
 from leafwing.data import Dataset
 from leafwing.data.pack import cache_folder
+from leafwing.errors import LeafwingError
 from leafwing.game import DataSpec
 from leafwing.progress import ProgressCallback, no_progress
 
@@ -111,8 +112,9 @@ def feature_network(
 def load_weights(net: nn.Module, path: Path) -> bool:
     """Loads the weights of a network from a file; returns whether that succeeded."""
     try:
+        files.require_file(path)
         net.load_state_dict(load(path.read_bytes()))
-    except (OSError, SafetensorError, RuntimeError):  # missing, damaged, or incompatible
+    except (OSError, SafetensorError, RuntimeError, LeafwingError):  # missing, damaged, or incompatible
         return False
     return True
 

@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from leafwing.data.dataset import Dataset
 from leafwing.data.pack import cache_folder
-from leafwing.files import storage, write
+from leafwing.files import parse_json, storage, write
 from leafwing.pixels import to_floats
 from leafwing.progress import ProgressCallback, no_progress
 
@@ -139,7 +139,7 @@ def _read(path: Path) -> Reader | None:
         network = Network()
     try:
         with safe_open(path, "pt") as file:
-            accuracy = float(json.loads(file.metadata()["accuracy"]))
+            accuracy = float(parse_json(file.metadata()["accuracy"]))
             network.load_state_dict({name: file.get_tensor(name) for name in file.keys()}, assign=True)  # noqa: SIM118
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError):
         return None

@@ -7,8 +7,10 @@ images. Several processes share sampling and feature extraction chunk by chunk, 
 from __future__ import annotations
 
 import contextlib
+import io
 import tempfile
 import time
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
@@ -531,21 +533,22 @@ def stored_order(data: Dataset) -> Iterator[Tensor]:
 
 
 def read_features(path: Path) -> np.ndarray | None:
-    """Features stored by `write_features`; None if missing or unreadable."""
+    """Features stored by `write_features`; None if missing, unreadable or changed since."""
     try:
-        features = np.load(path, mmap_mode="r")
+        files.require_file(path)
+        content = path.read_bytes()
+        features = np.load(io.BytesIO(content[:-4]))
     except Exception:  # damaged files make numpy raise nearly any type
         return None
-    return np.array(features) if features.ndim == 2 and features.dtype == np.float32 else None
+    is_intact = zlib.crc32(content[:-4]).to_bytes(4, "big") == content[-4:]
+    return features if is_intact and features.ndim == 2 and features.dtype == np.float32 else None
 
 
 def write_features(path: Path, features: np.ndarray) -> None:
-    """Caches features. Errors are ignored: an unwritable cache only costs time at the next evaluation."""
-
-    def save(temporary: Path) -> None:
-        with temporary.open("wb") as file:
-            np.save(file, features)
-
+    """Caches features, followed by their checksum. Errors are ignored: an unwritable cache only costs time at the next evaluation."""
+    buffer = io.BytesIO()
+    np.save(buffer, features)
+    content = buffer.getvalue()
     with contextlib.suppress(OSError, LeafwingError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        files.write(path, save)
+        files.write(path, content + zlib.crc32(content).to_bytes(4, "big"))

@@ -8,7 +8,6 @@ leafwing's cache and computed once for all runs and checkpoints.
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -100,15 +99,12 @@ def noise_images(spec: DataSpec, start: int, end: int) -> Tensor:
 
 
 def read(path: Path) -> Scale | None:
-    """A stored scale; None if it is missing or damaged."""
-    try:
-        return files.convert(path, files.read_json(path), Scale)
-    except LeafwingError:
-        return None
+    """A stored scale; None if it is missing, damaged, or has changed since."""
+    return files.read_checked(path, Scale)
 
 
 def write(path: Path, scale: Scale) -> None:
     """Stores a scale. Errors are ignored: an unwritable cache only costs time at the next evaluation."""
     with contextlib.suppress(OSError, LeafwingError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        files.write(path, json.dumps(asdict(scale)) + "\n")
+        files.write_checked(path, asdict(scale))

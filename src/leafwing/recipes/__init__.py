@@ -216,8 +216,8 @@ def locate(recipe: str) -> Path:
 def function_name(path: Path) -> str:
     """The name of a recipe file's function: that of the file, or for the `recipe.py` of a run the one that its `run.json` names."""
     if path.name == "recipe.py":
-        with suppress(OSError, ValueError, AttributeError):
-            name = json.loads((path.parent / "run.json").read_text(encoding="utf-8")).get("recipe")
+        with suppress(LeafwingError, AttributeError):
+            name = files.read_json(path.parent / "run.json").get("recipe")
             if isinstance(name, str) and name.isidentifier():
                 return name
     return path.stem

@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from leafwing import notebook
+from leafwing import files, notebook
 from leafwing.commands.comparison.forecast import Stage, Timetable, choose_checkpoints, describe, evaluated_checkpoints
 from leafwing.commands.comparison.plan import ComparisonPlan, Cost, resolve_comparison, slots
 from leafwing.commands.comparison.record import Record, open_record
@@ -418,6 +418,10 @@ def last_log_line(log: Path) -> dict[str, Any]:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - 8192))
             lines = file.read().decode(errors="replace").split("\n")[:-1]
-        return dict(json.loads(lines[-1])) if lines else {}
+        line = files.parse_json(lines[-1]) if lines else {}
     except (OSError, ValueError):
         return {}
+    is_record = isinstance(line, dict) and all(
+        isinstance(line.get(name, 0), int | float) for name in ("images", "images_per_second")
+    )
+    return line if is_record else {}
