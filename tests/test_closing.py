@@ -112,6 +112,7 @@ def test_the_end_of_the_time_is_the_plan_of_who_asked_for_it() -> None:
     [
         (END, "sample runs/1 -n 64 --seed 3"),
         (replace(END, images=100), "resume runs/1"),
+        (replace(END, images=100, stop_reason="no_improvement"), "sample runs/1 -n 64 --seed 3 --checkpoint best"),
         (seeing(detail=0.7), "resume runs/1 --images +6k"),
         (seeing(label_effect=0.0), "resume runs/1 --images +6k"),
         (replace(END, rounds=9), "resume runs/1 --images +6k"),

@@ -112,6 +112,7 @@ class History:
             `run.json` has the values after all of them.
         trained_on_held_out: whether held-out samples were shown in training all the same, or may have been: in the training from
             whose weights this one began, or before the data changed.
+        no_improvement: images shown when a metric last ended training; patience counts from there if the run is resumed. 0: never.
     """
 
     best: BestCheckpoint | None = None
@@ -124,6 +125,7 @@ class History:
     start: Start | None = None
     option_changes: tuple[OptionChange, ...] = ()
     trained_on_held_out: bool = False
+    no_improvement: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

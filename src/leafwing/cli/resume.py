@@ -39,6 +39,7 @@ def finish(run: Any, json: bool) -> int:
     """The end of `train` and `resume`: makes the reel, prints the results and what to do next, and returns the exit code."""
     from leafwing import commands, health
     from leafwing.commands import closing
+    from leafwing.commands.figures import show
 
     code = {"interrupted": INTERRUPTED, "unhealthy": UNHEALTHY}.get(run.stop_reason, 0)
     if not is_main_process():
@@ -75,7 +76,7 @@ def finish(run: Any, json: bool) -> int:
         if change.images < images:
             print(f"  options  {change}")
     if best := result["best"]:
-        print(f"  best     {best['metric']} {best['value']:.4g} at {best['images']:,} images (--checkpoint best)")
+        print(f"  best     {best['metric']} {show(best['value'])} at {best['images']:,} images (--checkpoint best)")
     print("\n".join([*words, f"next, {why}:", f"  {result['next']}"]))
     return code
 

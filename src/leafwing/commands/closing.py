@@ -209,6 +209,8 @@ def next_step(run: Run, end: Ending) -> tuple[str, str]:
         return "to start again, with learning rates half as high", f"train --from {folder}{recipe}{slower}"
     measured = end.glance
     is_short = end.planned < RECOGNISABLE and measured is not None and is_photographic(run)
+    if end.stop_reason == "no_improvement":
+        return "to use the best checkpoint", f"{sampling(run)} --checkpoint best{trust}"
     if not end.is_complete and not (end.is_as_planned and is_short):
         return "to go on", f"resume {folder}{trust}"
     if not is_short and measured is not None and (end.is_early or (is_unfinished(measured) and not unstable)):

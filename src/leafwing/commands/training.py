@@ -264,6 +264,8 @@ def describe_rest(run: Run, shown: int, used: float, before: float | None) -> st
     """
     total, limit = run.settings.schedule.images, run.settings.schedule.time
     line = f"{run.folder}: resuming at {shown:,} of {total:,} images, {total - shown:,} to go"
+    if shown and shown == run.history.no_improvement:
+        line += ", or until --stop-on sees no improvement from here on"
     if speeds := [speed for record in run.records()[-LATEST:] if (speed := record.get("images_per_second"))]:
         line += f", about {show_duration((total - shown) / median(speeds))} at its latest speed"
     if limit is not None:
@@ -280,7 +282,7 @@ def train_or_resume(
     """`train`, or if the run folder exists already, `resume`: one command for jobs that are interrupted and started again.
 
     An existing run keeps its own settings; only these options matter: `images`, if it is more than before, and `time`, which is then
-    counted anew. A finished run is returned as it is.
+    counted anew. A finished run is returned as it is, also one that `stop_on` has ended.
 
     Args:
         source, recipe, out, progress, options: as for `train`; `out` is required.
@@ -307,6 +309,10 @@ def train_or_resume(
     total = max(run.settings.schedule.images, 0 if more is None else count(more, "images"))
     if state and state["images"] >= total:
         progress.say(f"{run.folder} has been trained on all of its {total:,} images already")
+        return run
+    if state and state["images"] == run.history.no_improvement and total == run.settings.schedule.images:
+        progress.say(f"{run.folder} has ended already: --stop-on saw no improvement; `leafwing resume` trains it on")
+        run.stop_reason = "no_improvement"
         return run
     progress.say(f"{run.folder} exists: it is continued with its own settings")
     time = None if options.get("time") is None else f"+{duration(options['time'], 'time')}"
