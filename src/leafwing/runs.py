@@ -474,6 +474,7 @@ class Run:
         try:
             tensors = load_file(path)
         except (SafetensorError, OSError) as error:
+            self.require_weights(images)  # raises if training has removed it meanwhile
             raise LeafwingError(f"{path} is damaged: {error}") from error
         expected = tensors_of(game)
         if expected.keys() != tensors.keys() or any(expected[key].shape != tensors[key].shape for key in expected):
