@@ -255,3 +255,37 @@ def test_the_first_line_says_what_remains_and_that_the_time_limit_is_gone(folder
 
     leafwing.resume(run.folder, images=80, progress=Listening())
     assert any("resuming at 64 of 80 images, 16 to go" in line for line in lines)
+
+
+def intervals(run: Run) -> tuple[int, ...]:
+    return tuple(getattr(run.settings.folder, name) for name in ("save_every", "grid_every", "log_every"))
+
+
+def test_intervals_that_were_not_chosen_follow_the_length(folder: Path, tmp_path: Path) -> None:
+    run = leafwing.train(folder, "dcgan", out=tmp_path / "run", images=160, grid_every=80, **TINY)
+    assert intervals(run) == (8, 80, 1)
+    plan = commands.forecast(replay=run, images=4_000)
+    assert [plan["folder"][name] for name in ("save_every", "grid_every", "log_every")] == [200, 80, 20]
+    before = list(run.weights())
+    resumed = leafwing.resume(run, images=320)
+    assert intervals(resumed) == intervals(leafwing.train(replay=run.folder, images=320, out=tmp_path / "again"))
+    assert intervals(resumed) == (16, 80, 1)
+    assert {*before} <= {*resumed.weights()}, "permanent checkpoints stay, though the interval is another"
+
+
+def test_a_replay_of_another_length_has_no_time_limit(folder: Path, tmp_path: Path) -> None:
+    run = leafwing.train(folder, "dcgan", out=tmp_path / "run", images="10M", time=0.3, save_every=5_000_000, **TINY)
+    said: list[str] = []
+
+    class Listening(Reporter):
+        def say(self, text: str) -> None:
+            said.append(text)
+
+    assert commands.forecast(replay=run, images=64, time="1h")["schedule"]["time"] == 3600
+    plan = commands.forecast(replay=run, images=64, progress=Listening())
+    assert plan["schedule"]["time"] is None
+    assert any(line.startswith("--images is given without --time: the limit of") for line in said)
+    assert plan["folder"]["save_every"] == 5_000_000
+    assert plan["history"]["derived_intervals"] == ("grid_every", "log_every")
+    resumed = leafwing.resume(run, images=run.records()[-1]["images"] + 8)
+    assert intervals(resumed)[1] == resumed.settings.schedule.images // 20

@@ -104,6 +104,8 @@ class History:
         rolled_back: rollbacks: `from` and `to` (images), `why`, and `rate`, the factor of the learning rates from then on.
         thread_changes: changes of the number of CPU threads, made or still to be repeated by a replay.
         open_intervals: intervals of checkpoints and grids that are still to be determined from the time limit.
+        derived_intervals: intervals that follow from the length of training, and follow it if it changes.
+        intervals_since: images shown when they last followed it; checkpoints from before all stay.
         stop_features: the feature network with which a metric decides when to stop; None if none was chosen.
         planned: the number of images planned when training began, if it has been extended since; 0 if not.
         data_changes: changes of the training data.
@@ -119,6 +121,8 @@ class History:
     rolled_back: tuple[dict[str, Any], ...] = ()
     thread_changes: tuple[ThreadChange, ...] = ()
     open_intervals: tuple[str, ...] = ()
+    derived_intervals: tuple[str, ...] = ()
+    intervals_since: int = 0
     stop_features: str | None = None
     planned: int = 0
     data_changes: tuple[DataChange, ...] = ()

@@ -392,7 +392,8 @@ class Run:
             game: the game whose networks are saved.
             state: what else resuming needs, in plain types and tensors.
             last: number of most recent weights files to keep.
-            milestone: of the older ones, the first in every `milestone` images is kept too; 0: none. The best one is always kept.
+            milestone: of the older ones, the first in every `milestone` images is kept too; 0: none. The best one is always kept, and
+                so are those from before the intervals changed.
 
         Returns:
             The weights file.
@@ -413,6 +414,7 @@ class Run:
         files.write(self.folder / "resume.pt", buffer.getvalue())
         weights = self.weights()
         keep = {images, *list(weights)[-last:], self.history.best.images if self.history.best else images}
+        keep |= {number for number in weights if number <= self.history.intervals_since}
         if milestone:
             keep |= {min(group) for _, group in groupby(weights, lambda number: number // milestone)}
         for old in weights.keys() - keep:

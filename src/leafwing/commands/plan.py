@@ -27,7 +27,7 @@ from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.game import Clock
 from leafwing.machine import versions
 from leafwing.progress import Reporter
-from leafwing.quantities import check_seed, whole
+from leafwing.quantities import check_seed, show_duration, whole
 from leafwing.runs import Run, settings_sections
 from leafwing.settings import (
     MAX_THREADS,
@@ -49,6 +49,10 @@ if TYPE_CHECKING:
     from leafwing.game import DataSpec, Game
     from leafwing.loop import Phase, Training
     from leafwing.recipes import Card, Value
+
+
+INTERVALS = ("save_every", "grid_every", "log_every")
+"""The intervals that follow from the length of training if the user sets none."""
 
 
 @dataclass(frozen=True)
@@ -118,10 +122,17 @@ def resolve_training(
     card = recipes.describe(reference)
     base = old.settings if old else Settings()
     schedule = replace_fields(base.schedule, values)
+    if base.schedule.time and "images" in values and "time" not in values:
+        schedule = replace(schedule, time=None)
+        progress.say(f"--images is given without --time: the limit of {show_duration(base.schedule.time)} no longer holds")
     check_schedule(schedule, values)
     critic, watching = replace_fields(base.critic, values), replace_fields(base.watching, values)
     folder = replace_fields(base.folder, values)
-    open_intervals = tuple(name for name in ("save_every", "grid_every") if schedule.time and not getattr(folder, name))
+    inherited_intervals = [name for name in old.history.derived_intervals if name not in values] if old else []
+    derived_intervals = tuple(name for name in INTERVALS if name in inherited_intervals or not getattr(folder, name))
+    open_intervals: tuple[str, ...] = ()
+    if (schedule.images, schedule.time) != (base.schedule.images, base.schedule.time) or not old:
+        folder, open_intervals = fit_to_length(folder, derived_intervals, schedule)
     folder = with_intervals(folder, schedule.images)
     old_options: Mapping[str, Value] = {}
     option_changes: tuple[OptionChange, ...] = ()
@@ -176,7 +187,12 @@ def resolve_training(
         resolved, changes = replace_fields(resolved, {"threads": "auto"}), (ThreadChange(0, setup.threads),)
     transfer = replace_fields(base.transfer, values)
     settings = Settings(reading, schedule, critic, transfer, watching, folder, resolved)
-    history = History(thread_changes=changes, open_intervals=open_intervals, option_changes=option_changes)
+    history = History(
+        thread_changes=changes,
+        open_intervals=open_intervals,
+        derived_intervals=derived_intervals,
+        option_changes=option_changes,
+    )
     data_config = DataConfig(
         source=dataset.source,
         options=dataset.options,
@@ -321,6 +337,15 @@ def check_schedule(schedule: Schedule, values: Mapping[str, Any]) -> None:
         parse_stop_on(schedule.stop_on)
     elif "patience" in values:
         raise InvalidOption("patience", values["patience"], "needs --stop-on, the metric that decides")
+
+
+def fit_to_length(
+    folder: OutputSettings, derived: Sequence[str], schedule: Schedule
+) -> tuple[OutputSettings, tuple[str, ...]]:
+    """The settings of a training of another length, with the derived intervals fitted to it; and those of them that the speed decides,
+    because time is limited."""
+    folder = with_intervals(replace_fields(folder, dict.fromkeys(derived, 0)), schedule.images)
+    return folder, tuple(name for name in derived if schedule.time and name != "log_every")
 
 
 def with_intervals(folder: OutputSettings, images: int) -> OutputSettings:

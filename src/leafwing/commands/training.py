@@ -15,7 +15,7 @@ from leafwing.commands.capacity import check_memory, out_of_memory
 from leafwing.commands.feeding import held_out_batches, reload_data, split_data
 from leafwing.commands.first_checks import check_training
 from leafwing.commands.launching import join_processes
-from leafwing.commands.plan import build_training, changed_machine, new_training, resolve_training
+from leafwing.commands.plan import build_training, changed_machine, fit_to_length, new_training, resolve_training
 from leafwing.commands.recommend import fill_in
 from leafwing.commands.retuning import build_phases, changes_of, check_changes, check_values, describe_change, timeline
 from leafwing.commands.session import run_session, sheet_rows, tensorboard_writer
@@ -215,6 +215,11 @@ def resume(
                 watching=replace_fields(old.watching, watching_changes),
                 machine=machine,
             )
+            open_intervals, since = opened.history.open_intervals, opened.history.intervals_since
+            if total != old.schedule.images or (old.schedule.time and limit is None):
+                derived = opened.history.derived_intervals
+                folder, open_intervals = fit_to_length(old.folder, derived, settings.schedule)
+                settings, since = replace(settings, folder=folder), shown if derived else since
             data, _ = split_data(data_config, dataset)
             planned = opened.history.planned or old.schedule.images
             training = new_training(
@@ -237,6 +242,7 @@ def resume(
             planned = 0 if planned == total else planned
             history: dict[str, Any] = {
                 "thread_changes": changes, "planned": planned, "data_changes": data_changes, "option_changes": option_changes,
+                "open_intervals": open_intervals, "intervals_since": since,
             }  # fmt: skip
             processes.barrier()  # all processes have read the files that the first one changes now
             if processes.first:
