@@ -15,7 +15,9 @@ from PIL import Image
 
 import leafwing
 from leafwing import cli, commands
+from leafwing.commands.feeding import split_data
 from leafwing.commands.training import describe_rest
+from leafwing.data import load
 from leafwing.errors import LeafwingError
 from leafwing.progress import Reporter
 from leafwing.runs import Run
@@ -81,6 +83,24 @@ def test_after_the_images_have_changed_a_run_continues_exactly(folder: Path, tmp
     assert changes == ([] if changed == "old" else [(16, old.samples, old.fingerprint)])
     if changed == "new":
         leafwing.resume(copy, images=56)  # nothing has changed since
+
+
+@pytest.mark.parametrize("what", ["added", "removed", "forgotten"])
+def test_trained_images_that_are_held_out_after_a_change_are_marked(
+    what: str, folder: Path, cache: Path, tmp_path: Path
+) -> None:
+    """Another image is held out if one of the held-out images is removed."""
+    run = leafwing.train(folder, "dcgan", out=tmp_path / "run", images=8, hold_out=8, **TINY)
+    dataset = load(folder, size=16)
+    unseen = {image.tobytes() for image in split_data(run.data, dataset)[1].pictures(np.arange(8))}
+    if what == "removed":
+        next(path for path in sorted(folder.iterdir()) if np.asarray(Image.open(path)).tobytes() in unseen).unlink()
+    else:
+        Image.new("RGB", (16, 16), "red").save(folder / "x.png")
+    if what == "forgotten":
+        shutil.rmtree(cache)
+    resumed = leafwing.resume(run, images=16, changed="new")
+    assert resumed.history.trained_on_held_out == (what != "added")
 
 
 def test_touched_files_are_not_changed_images(folder: Path, tmp_path: Path) -> None:

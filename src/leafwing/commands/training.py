@@ -12,7 +12,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from leafwing.commands.capacity import check_memory, out_of_memory
-from leafwing.commands.feeding import held_out_batches, reload_data, split_data
+from leafwing.commands.feeding import held_out_batches, reload_data, split_data, trained_on_held_out
 from leafwing.commands.first_checks import check_training
 from leafwing.commands.launching import join_processes
 from leafwing.commands.plan import build_training, changed_machine, fit_to_length, new_training, resolve_training
@@ -209,6 +209,12 @@ def resume(
             with processes.first_on_machine():
                 dataset = reload_data(opened, progress, changed, source, input)
             data_config, data_changes = changed_data(opened, dataset, shown)
+            flattered, has_changed = opened.history.trained_on_held_out, data_changes != opened.history.data_changes
+            if shown and has_changed and not flattered and trained_on_held_out(opened.data, data_config, dataset):
+                flattered = True
+                progress.warn(
+                    "images on which this run was trained are held out now, or may be: they are not unseen, as evaluations will say"
+                )
             settings = replace(
                 old,
                 schedule=replace(old.schedule, images=total, time=limit),
@@ -243,6 +249,7 @@ def resume(
             history: dict[str, Any] = {
                 "thread_changes": changes, "planned": planned, "data_changes": data_changes, "option_changes": option_changes,
                 "open_intervals": open_intervals, "intervals_since": since,
+                "trained_on_held_out": flattered,
             }  # fmt: skip
             processes.barrier()  # all processes have read the files that the first one changes now
             if processes.first:
