@@ -14,8 +14,10 @@ import pytest
 from PIL import Image
 
 import leafwing
+from bare_run import create
 from leafwing import cli, commands
 from leafwing.commands.feeding import split_data
+from leafwing.commands.plan import resolve_training
 from leafwing.commands.training import describe_rest
 from leafwing.data import load
 from leafwing.errors import LeafwingError
@@ -309,3 +311,22 @@ def test_a_replay_of_another_length_has_no_time_limit(folder: Path, tmp_path: Pa
     assert plan["history"]["derived_intervals"] == ("grid_every", "log_every")
     resumed = leafwing.resume(run, images=run.records()[-1]["images"] + 8)
     assert intervals(resumed)[1] == resumed.settings.schedule.images // 20
+
+
+def test_a_time_that_is_used_up_is_refused(folder: Path, tmp_path: Path) -> None:
+    run = leafwing.train(folder, "dcgan", out=tmp_path / "run", images=16, **TINY)
+    before = {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
+    with pytest.raises(LeafwingError, match=r"already been trained for .*, so --time 0.001s is too short; .* \+10m on top"):
+        leafwing.resume(run, images=32, time="0.001s")
+    assert {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()} == before
+
+
+def test_a_replay_on_another_device_chooses_for_it_again(tmp_path: Path) -> None:
+    """A run of a GPU, replayed on a CPU: what the user had not set is not refused, nor is it inherited."""
+    machine = {"device": "cuda", "precision": "bf16", "capture": True, "fused": True, "resident": True, "threads": 1}
+    run = create(tmp_path / "run", machine=machine)
+    plan = resolve_training("digits", None, {"device": "cpu", "size": 16}, {}, Reporter(), run)
+    expected = resolve_training("digits", "dcgan", {"device": "cpu", "size": 16, "threads": 1}, {}, Reporter())
+    assert plan.settings.machine == expected.settings.machine
+    with pytest.raises(LeafwingError, match="capture"):
+        resolve_training("digits", None, {"device": "cpu", "size": 16, "capture": True}, {}, Reporter(), run)

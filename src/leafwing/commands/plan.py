@@ -54,6 +54,9 @@ if TYPE_CHECKING:
 INTERVALS = ("save_every", "grid_every", "log_every")
 """The intervals that follow from the length of training if the user sets none."""
 
+INDEPENDENT = ("precision", "threads", "layout", "compile", "micro_batch")
+"""Hardware settings that do not depend on the device."""
+
 
 @dataclass(frozen=True)
 class TrainingPlan:
@@ -141,7 +144,11 @@ def resolve_training(
         for change in option_changes:
             progress.say(f"as in {old.folder}: {change}")
     hyperparameters = card.resolve({**old_options, **options})
-    machine = replace_fields(base.machine, values)
+    machine = base.machine
+    if values.get("device", machine.device) != machine.device:  # what was chosen for the other device is chosen again
+        independent = {name: getattr(machine, name) for name in INDEPENDENT if name != "precision"}
+        machine = replace_fields(HardwareSettings(), independent)
+    machine = replace_fields(machine, values)
     changes = old.history.thread_changes if old and "threads" not in values else ()
     threads = changes[0].threads if changes and machine.threads == "auto" else machine.threads
     setup = choose_setup(replace_fields(machine, {"threads": threads}))
@@ -492,9 +499,8 @@ def changed_machine(machine: HardwareSettings, changes: Mapping[str, Any]) -> Ha
     """
     if not changes:
         return machine
-    independent = ("precision", "threads", "layout", "compile", "micro_batch")
     if "device" in changes:
-        machine = replace_fields(HardwareSettings(), {name: getattr(machine, name) for name in independent})
+        machine = replace_fields(HardwareSettings(), {name: getattr(machine, name) for name in INDEPENDENT})
     machine = replace_fields(machine, changes)
     resolved = machine_settings(choose_setup(machine))
     return replace_fields(resolved, {"threads": "auto"}) if machine.threads == "auto" else resolved

@@ -196,6 +196,11 @@ def resume(
             total = new_total(images, max(old.schedule.images, shown if images else 0), count, "images")
             used = float(state["seconds"]) if state else 0.0
             limit = None if time is None else new_total(time, used, duration, "time")
+            if limit is not None and used >= limit:
+                raise LeafwingError(
+                    f"{opened.folder} has already been trained for {show_duration(used)}, so --time {time} is too short; use a longer "
+                    "limit, or +10m on top of the time used"
+                )
             if state and shown >= total:
                 if images:
                     raise LeafwingError(
