@@ -148,3 +148,12 @@ def test_a_folder_that_is_lost_while_training_is_a_storage_error(
         leafwing.train("ring", out=folder, **TINY)
     monkeypatch.undo()
     check_folder(folder if damage == "read-only" else tmp_path / "elsewhere")
+
+
+def test_an_old_checkpoint_that_cannot_be_removed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, **options: Any) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(StorageError, match=r"weights-0+16.safetensors: Permission denied"):
+        leafwing.train("ring", out=tmp_path / "run", **{**TINY, "keep_last": 1, "keep_every": 0})
