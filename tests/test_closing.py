@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +21,7 @@ from leafwing import cli, health, recipes
 from leafwing.cli.resume import finish
 from leafwing.commands import closing
 from leafwing.commands.closing import Ending, describe, describe_plan, expectation, next_step, slower_rates
+from leafwing.commands.comparison import child
 from leafwing.game import DataSpec
 from leafwing.health import Alarm
 from leafwing.metrics.glance import Glance, effect_of_labels, fine_detail, glance
@@ -112,6 +114,7 @@ def test_the_end_of_the_time_is_the_plan_of_who_asked_for_it() -> None:
     [
         (END, "sample runs/1 -n 64 --seed 3"),
         (replace(END, images=100), "resume runs/1"),
+        (replace(END, images=100, stop_reason="no_improvement"), "sample runs/1 -n 64 --seed 3 --checkpoint best"),
         (seeing(detail=0.7), "resume runs/1 --images +6k"),
         (seeing(label_effect=0.0), "resume runs/1 --images +6k"),
         (replace(END, rounds=9), "resume runs/1 --images +6k"),
@@ -284,6 +287,20 @@ def test_a_look_that_fails_does_not_end_the_training(
 
     monkeypatch.setattr(closing, "look", fail)
     assert closing.try_to_look(run) == (None, f"The samples were not measured: {text}")
+
+
+def test_a_damaged_grid_does_not_end_the_training(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    copy = Run(shutil.copytree(run.folder, tmp_path / "copy"))
+    (copy.samples / "000000000.png").write_bytes(b"damaged")
+    (copy.folder / "reel.webp").unlink(missing_ok=True)
+    assert finish(copy, False) == 0
+    out = capsys.readouterr().out
+    assert "The reel was not made: cannot identify image file" in out
+    assert "  reel " not in out
+    assert finish(copy, True) == 0
+    assert json.loads(capsys.readouterr().out)["reel"] is None
+    assert child.finish(copy)[1] == {"run": str(copy.folder), "stop_reason": ""}
+    assert "The reel was not made" in capsys.readouterr().err
 
 
 def test_the_command_line_ends_with_the_sentences_and_one_command(run: Run, capsys: pytest.CaptureFixture[str]) -> None:

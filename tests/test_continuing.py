@@ -14,8 +14,12 @@ import pytest
 from PIL import Image
 
 import leafwing
+from bare_run import create
 from leafwing import cli, commands
+from leafwing.commands.feeding import split_data
+from leafwing.commands.plan import resolve_training
 from leafwing.commands.training import describe_rest
+from leafwing.data import load
 from leafwing.errors import LeafwingError
 from leafwing.progress import Reporter
 from leafwing.runs import Run
@@ -81,6 +85,24 @@ def test_after_the_images_have_changed_a_run_continues_exactly(folder: Path, tmp
     assert changes == ([] if changed == "old" else [(16, old.samples, old.fingerprint)])
     if changed == "new":
         leafwing.resume(copy, images=56)  # nothing has changed since
+
+
+@pytest.mark.parametrize("what", ["added", "removed", "forgotten"])
+def test_trained_images_that_are_held_out_after_a_change_are_marked(
+    what: str, folder: Path, cache: Path, tmp_path: Path
+) -> None:
+    """Another image is held out if one of the held-out images is removed."""
+    run = leafwing.train(folder, "dcgan", out=tmp_path / "run", images=8, hold_out=8, **TINY)
+    dataset = load(folder, size=16)
+    unseen = {image.tobytes() for image in split_data(run.data, dataset)[1].pictures(np.arange(8))}
+    if what == "removed":
+        next(path for path in sorted(folder.iterdir()) if np.asarray(Image.open(path)).tobytes() in unseen).unlink()
+    else:
+        Image.new("RGB", (16, 16), "red").save(folder / "x.png")
+    if what == "forgotten":
+        shutil.rmtree(cache)
+    resumed = leafwing.resume(run, images=16, changed="new")
+    assert resumed.history.trained_on_held_out == (what != "added")
 
 
 def test_touched_files_are_not_changed_images(folder: Path, tmp_path: Path) -> None:
@@ -255,3 +277,56 @@ def test_the_first_line_says_what_remains_and_that_the_time_limit_is_gone(folder
 
     leafwing.resume(run.folder, images=80, progress=Listening())
     assert any("resuming at 64 of 80 images, 16 to go" in line for line in lines)
+
+
+def intervals(run: Run) -> tuple[int, ...]:
+    return tuple(getattr(run.settings.folder, name) for name in ("save_every", "grid_every", "log_every"))
+
+
+def test_intervals_that_were_not_chosen_follow_the_length(folder: Path, tmp_path: Path) -> None:
+    run = leafwing.train(folder, "dcgan", out=tmp_path / "run", images=160, grid_every=80, **TINY)
+    assert intervals(run) == (8, 80, 1)
+    plan = commands.forecast(replay=run, images=4_000)
+    assert [plan["folder"][name] for name in ("save_every", "grid_every", "log_every")] == [200, 80, 20]
+    before = list(run.weights())
+    resumed = leafwing.resume(run, images=320)
+    assert intervals(resumed) == intervals(leafwing.train(replay=run.folder, images=320, out=tmp_path / "again"))
+    assert intervals(resumed) == (16, 80, 1)
+    assert {*before} <= {*resumed.weights()}, "permanent checkpoints stay, though the interval is another"
+
+
+def test_a_replay_of_another_length_has_no_time_limit(folder: Path, tmp_path: Path) -> None:
+    run = leafwing.train(folder, "dcgan", out=tmp_path / "run", images="10M", time=0.3, save_every=5_000_000, **TINY)
+    said: list[str] = []
+
+    class Listening(Reporter):
+        def say(self, text: str) -> None:
+            said.append(text)
+
+    assert commands.forecast(replay=run, images=64, time="1h")["schedule"]["time"] == 3600
+    plan = commands.forecast(replay=run, images=64, progress=Listening())
+    assert plan["schedule"]["time"] is None
+    assert any(line.startswith("--images is given without --time: the limit of") for line in said)
+    assert plan["folder"]["save_every"] == 5_000_000
+    assert plan["history"]["derived_intervals"] == ("grid_every", "log_every")
+    resumed = leafwing.resume(run, images=run.records()[-1]["images"] + 8)
+    assert intervals(resumed)[1] == resumed.settings.schedule.images // 20
+
+
+def test_a_time_that_is_used_up_is_refused(folder: Path, tmp_path: Path) -> None:
+    run = leafwing.train(folder, "dcgan", out=tmp_path / "run", images=16, **TINY)
+    before = {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
+    with pytest.raises(LeafwingError, match=r"already been trained for .*, so --time 0.001s is too short; .* \+10m on top"):
+        leafwing.resume(run, images=32, time="0.001s")
+    assert {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()} == before
+
+
+def test_a_replay_on_another_device_chooses_for_it_again(tmp_path: Path) -> None:
+    """A run of a GPU, replayed on a CPU: what the user had not set is not refused, nor is it inherited."""
+    machine = {"device": "cuda", "precision": "bf16", "capture": True, "fused": True, "resident": True, "threads": 1}
+    run = create(tmp_path / "run", machine=machine)
+    plan = resolve_training("digits", None, {"device": "cpu", "size": 16}, {}, Reporter(), run)
+    expected = resolve_training("digits", "dcgan", {"device": "cpu", "size": 16, "threads": 1}, {}, Reporter())
+    assert plan.settings.machine == expected.settings.machine
+    with pytest.raises(LeafwingError, match="capture"):
+        resolve_training("digits", None, {"device": "cpu", "size": 16, "capture": True}, {}, Reporter(), run)

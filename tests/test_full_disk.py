@@ -251,3 +251,12 @@ def test_a_comparison_whose_folder_is_lost_ends_with_a_sentence(
     children.requests.clear()
     leafwing.compare("ring", **COMPARED, out=left)
     assert children.calls().count("train") == (0 if damage == "read-only from the start" else 1)
+
+
+def test_an_old_checkpoint_that_cannot_be_removed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, **options: Any) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(StorageError, match=r"weights-0+16.safetensors: Permission denied"):
+        leafwing.train("ring", out=tmp_path / "run", **{**TINY, "keep_last": 1, "keep_every": 0})

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 import leafwing
-from leafwing import data
-from leafwing.commands import stopping
+from leafwing import cli, data
+from leafwing.commands import stopping, train_or_resume
 from leafwing.errors import LeafwingError
 from leafwing.metrics import METRICS, metric
 from leafwing.runs import Run
@@ -84,6 +84,17 @@ def test_a_resumed_run_stops_where_an_uninterrupted_one_does(tmp_path: Path, mon
     assert (resumed.stop_reason, list(resumed.weights())) == ("no_improvement", [32, 56])
 
 
+def test_after_a_stop_patience_counts_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scripted(monkeypatch, [5, 3, 4, 2, 2.5, 2.2, 9, 9, 9, 9, 9])
+    options: dict[str, Any] = {"images": 88, "stop_on": "modes.kl", "patience": 3, **TINY}
+    run = leafwing.train("ring", out=tmp_path / "run", **options)
+    assert (run.stop_reason, run.records()[-1]["images"]) == ("no_improvement", 56)
+    again = train_or_resume("ring", out=run.folder, **options)
+    assert (again.stop_reason, again.records()[-1]["images"]) == ("no_improvement", 56), "one that has ended is finished"
+    resumed = leafwing.resume(run.folder)
+    assert (resumed.stop_reason, list(resumed.weights())) == ("no_improvement", [32, 80])
+
+
 def test_extra_checkpoints_of_interruptions_do_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scripted(monkeypatch, [5, 3, 4, 2, 2.5, 2.2, 9, 0, 0, 0])
     tiny = {**TINY, "batch": 4, "log_every": 4}
@@ -113,6 +124,17 @@ def test_an_undefined_value_is_not_better(tmp_path: Path, monkeypatch: pytest.Mo
     scripted(monkeypatch, [None, 3, None, None, None, 9])
     run = leafwing.train("ring", out=tmp_path / "run", images=48, stop_on="modes.kl", patience=2, **TINY)
     assert (run.stop_reason, run.records()[-1]["images"], run.history.best.images) == ("no_improvement", 32, 16)
+
+
+def test_values_that_are_all_undefined_are_shown_as_unknown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scripted(monkeypatch, [None, None])
+    words = [f"--{name.replace('_', '-')}={value}" for name, value in {**TINY, "images": 16, "stop_on": "modes.kl"}.items()]
+    assert cli.run(["train", "ring", f"--out={tmp_path / 'run'}", *words]) == 0
+    streams = capsys.readouterr()
+    assert "16 images: kl unknown; the best was unknown at 8 images" in streams.err
+    assert "best     kl unknown at 8 images" in streams.out
 
 
 def test_patience_without_a_metric_is_rejected(tmp_path: Path) -> None:

@@ -104,6 +104,8 @@ class History:
         rolled_back: rollbacks: `from` and `to` (images), `why`, and `rate`, the factor of the learning rates from then on.
         thread_changes: changes of the number of CPU threads, made or still to be repeated by a replay.
         open_intervals: intervals of checkpoints and grids that are still to be determined from the time limit.
+        derived_intervals: intervals that follow from the length of training, and follow it if it changes.
+        intervals_since: images shown when they last followed it; checkpoints from before all stay.
         stop_features: the feature network with which a metric decides when to stop; None if none was chosen.
         planned: the number of images planned when training began, if it has been extended since; 0 if not.
         data_changes: changes of the training data.
@@ -112,18 +114,22 @@ class History:
             `run.json` has the values after all of them.
         trained_on_held_out: whether held-out samples were shown in training all the same, or may have been: in the training from
             whose weights this one began, or before the data changed.
+        no_improvement: images shown when a metric last ended training; patience counts from there if the run is resumed. 0: never.
     """
 
     best: BestCheckpoint | None = None
     rolled_back: tuple[dict[str, Any], ...] = ()
     thread_changes: tuple[ThreadChange, ...] = ()
     open_intervals: tuple[str, ...] = ()
+    derived_intervals: tuple[str, ...] = ()
+    intervals_since: int = 0
     stop_features: str | None = None
     planned: int = 0
     data_changes: tuple[DataChange, ...] = ()
     start: Start | None = None
     option_changes: tuple[OptionChange, ...] = ()
     trained_on_held_out: bool = False
+    no_improvement: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -379,7 +379,8 @@ class Run:
             game: the game whose networks are saved.
             state: what else resuming needs, in plain types and tensors.
             last: number of most recent weights files to keep.
-            milestone: of the older ones, the first in every `milestone` images is kept too; 0: none. The best one is always kept.
+            milestone: of the older ones, the first in every `milestone` images is kept too; 0: none. The best one is always kept, and
+                so are those from before the intervals changed.
 
         Returns:
             The weights file.
@@ -397,10 +398,12 @@ class Run:
         files.write(self.folder / "resume.pt", buffer.getvalue())
         weights = self.weights()
         keep = {images, *list(weights)[-last:], self.history.best.images if self.history.best else images}
+        keep |= {number for number in weights if number <= self.history.intervals_since}
         if milestone:
             keep |= {min(group) for _, group in groupby(weights, lambda number: number // milestone)}
         for old in weights.keys() - keep:
-            weights[old].unlink(missing_ok=True)
+            with files.storage(str(weights[old])):
+                weights[old].unlink(missing_ok=True)
         return path
 
     def mark_started(self) -> None:
@@ -452,7 +455,11 @@ class Run:
         """
         path = self.require_weights(images)
         images = max(self.weights()) if images is None else images
-        tensors = weights_file.read(path)
+        try:
+            tensors = weights_file.read(path)
+        except LeafwingError:
+            self.require_weights(images)  # raises if training has removed it meanwhile
+            raise
         expected = tensors_of(game)
         if expected.keys() != tensors.keys() or any(expected[key].shape != tensors[key].shape for key in expected):
             raise LeafwingError(f"{path} does not fit the networks of recipe {self.recipe} with this run's options")

@@ -21,6 +21,8 @@ from data_helpers import encoded, picture, write
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+import leafwing
+from bare_run import create
 from leafwing.data import BUILT_IN, load, reading, sources
 from leafwing.data.doctor import doctor
 from leafwing.errors import LeafwingError
@@ -88,6 +90,25 @@ def test_side_and_system_files_are_ignored(tmp_path: Path) -> None:
     (flat / "film.mp4").write_bytes(b"\0\0\0 ftypisom")
     (film,) = load(flat, size=16).rejects
     assert (film.name, film.reason.partition(":")[0]) == ("film.mp4", "a film, not an image")
+
+
+def test_a_run_inside_the_source_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`cd photos; leafwing train .` writes there, and the next reading finds the same images and classes."""
+    source = write(tmp_path / "set", ["cat/a.png", "dog/b.png"])
+    before = load(source, size=16)
+    run = create(root=source / "runs")
+    write(run.folder / "samples", ["000000000.png"])
+    after = load(source, size=16)
+    assert (after.fingerprint, after.spec.labels, after.rejects) == (before.fingerprint, ("cat", "dog"), before.rejects)
+    assert len(load(run.folder / "samples", size=16)) == 1
+    write(source / "cat" / "more", ["c.png"])
+    (source / "cat" / "more" / "run.json").write_text("{}")
+    assert len(load(source, size=16)) == 3, "a run.json alone may be anything"
+    monkeypatch.chdir(source)
+    for out in (None, "cat/sheet.png"):
+        with pytest.raises(LeafwingError, match=r"lies inside .*, of which it would become an image"):
+            leafwing.show(".", out=out, size=16)
+    assert leafwing.show(".", out=tmp_path / "sheet.png", size=16)[0].exists()
 
 
 def test_the_content_determines_the_format_not_the_name(tmp_path: Path) -> None:

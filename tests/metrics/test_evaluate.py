@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,36 @@ def rows_of(run: Run, metrics: str = "fid", n: int = 100, features: str = "pixel
 
 
 # --- rows ----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_checkpoint_that_training_removes_meanwhile(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the data are read, and while the first checkpoint is evaluated."""
+    lines: list[str] = []
+
+    class Lines(Reporter):
+        def say(self, text: str) -> None:
+            lines.append(text)
+
+    def meanwhile(name: str, act: Callable[[], None]) -> None:
+        evaluating = import_module("leafwing.commands.evaluate")
+        before = getattr(evaluating, name)
+        monkeypatch.setattr(evaluating, name, lambda *args, **options: (act(), before(*args, **options))[1])
+
+    def remove(images: int) -> None:
+        run.weights()[images].unlink() if images in run.weights() else None
+
+    shutil.copy(run.weights()[64], run.folder / "weights-000000096.safetensors")
+    meanwhile("load_real_data", lambda: remove(32))
+    meanwhile("compute", lambda: remove(96))
+    rows = evaluate(run, checkpoint="all", metrics="swd", n=100, progress=Lines())
+    assert {row["images"] for row in rows} == {64}
+    assert "not evaluated: the checkpoint at 96 images, which training has removed meanwhile" in lines
+    shutil.copy(run.weights()[64], run.folder / "weights-000000032.safetensors")
+    with pytest.raises(LeafwingError, match="no checkpoint at 32 images; available: 64"):
+        evaluate(run, checkpoint=32, metrics="swd", n=100)
+    monkeypatch.setattr("safetensors.torch.load_file", lambda path: [path.unlink(), path.read_bytes()])
+    with pytest.raises(LeafwingError, match="has no weights file"):
+        Model.load(run)
 
 
 def test_rows_are_complete_and_stored(run: Run) -> None:

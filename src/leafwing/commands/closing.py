@@ -5,10 +5,12 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leafwing import health
-from leafwing.errors import LeafwingError
+from leafwing.commands.reel import reel
+from leafwing.errors import LeafwingError, StorageError
 from leafwing.metrics.conclusions import MIN_STEPS
 from leafwing.progress import Reporter
 from leafwing.quantities import show_count, show_duration
@@ -211,6 +213,8 @@ def next_step(run: Run, end: Ending) -> tuple[str, str]:
         return "to start again, with learning rates half as high", f"train --from {folder}{recipe}{slower}"
     measured = end.glance
     is_short = end.planned < RECOGNISABLE and measured is not None and is_photographic(run.spec)
+    if end.stop_reason == "no_improvement":
+        return "to use the best checkpoint", f"{sampling(run)} --checkpoint best{trust}"
     if not end.is_complete and not (end.is_as_planned and is_short):
         return "to go on", f"resume {folder}{trust}"
     if not is_short and measured is not None and (end.is_early or (is_unfinished(measured) and not unstable)):
@@ -334,6 +338,24 @@ def try_to_look(run: Run) -> tuple[Glance | None, str]:
     try:
         return look(run), ""
     except Exception as error:
-        says_why = isinstance(error, LeafwingError | OSError | RuntimeError) and str(error)
-        reason = str(error if says_why else f"{type(error).__name__}: {error}").splitlines()[0]
-        return None, f"The samples were not measured: {reason}"
+        return None, f"The samples were not measured: {reason_of(error)}"
+
+
+def try_to_animate(run: Run) -> tuple[Path | None, str]:
+    """The reel of a run, and why there is none: likewise, because of a damaged grid for instance.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    try:
+        return reel(run.folder), ""
+    except StorageError:
+        raise
+    except Exception as error:
+        return None, f"The reel was not made: {reason_of(error)}"
+
+
+def reason_of(error: Exception) -> str:
+    """The first line of what an error says; with its type where that alone says little."""
+    says_why = isinstance(error, LeafwingError | OSError | RuntimeError) and str(error)
+    return str(error if says_why else f"{type(error).__name__}: {error}").splitlines()[0]

@@ -177,7 +177,11 @@ def evaluate(
             return evidence
 
         rows = Rows()
+        checkpoints = processes.broadcast(select_checkpoints(opened, checkpoint))  # a training writes and removes them
         for images in checkpoints:
+            if checkpoint == "all" and not processes.broadcast(images in opened.weights()):
+                progress.say(f"not evaluated: the checkpoint at {images:,} images, which training has removed meanwhile")
+                continue
             rows += evaluate_checkpoint(opened, images, protocols, recompute, processes, samples_of, with_scale)
         for shown in steps:
             shown.finish()
@@ -248,7 +252,7 @@ def evaluate_checkpoint(
     """
     from leafwing.metrics.scale import measures_of
 
-    path = run.weights()[images]
+    path = run.require_weights(images)
     digest = files.digest(path)[:16]
     existing = [] if recompute else stored_rows(run)
     rows: list[dict[str, Any]] = []

@@ -113,6 +113,7 @@ def explore(
     model = Model.load(
         opened, checkpoint=images, device=choose(device, "fp32", torch.get_num_threads()).device, notify=progress.say
     )
+    weights_hash = files.digest(opened.require_weights(model.images))[:16]  # now, as training may remove the file
     check_needs(function, model)
     resolved = {name: options.get(name, parameters[name].default) for name in names}
     named = read_settings(conditions, model.output, model.spec)
@@ -137,7 +138,7 @@ def explore(
         "tool": tool,
         "run": opened.name,
         "images": model.images,
-        "weights_hash": files.digest(opened.weights()[model.images or 0])[:16],
+        "weights_hash": weights_hash,
         "options": plain_options(settings),
         "figures": plain(finding.figures),
         "words": list(finding.words),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +57,32 @@ def split_data(config: DataConfig, dataset: Dataset) -> tuple[Dataset, Dataset]:
         return training, held_out
     training = training.with_labelled_stream(config.labelled, config.labelled_seed or 0)
     return training, replace(held_out, spec=training.spec, streams=training.streams)
+
+
+def trained_on_held_out(before: DataConfig, after: DataConfig, dataset: Dataset) -> bool:
+    """Whether images on which a run was trained are held out now that its data have changed: of fewer images, others have the smallest
+    hashes.
+
+    Args:
+        before, after: section `data` of `run.json`.
+        dataset: all samples as they are now.
+
+    Returns:
+        True also if that cannot be told, because the old images are not in the cache or are read in another way now.
+    """
+    from leafwing import data
+
+    if not after.held_out:
+        return False
+    old = data.load_pack(before.fingerprint)
+    if old is None or before.options != after.options:
+        return True
+
+    def contents(part: Dataset) -> set[bytes]:
+        rows = range(len(part.array)) if part.rows is None else part.rows.tolist()
+        return {sha256(part.array[row].tobytes()).digest() for row in rows}
+
+    return not contents(split_data(before, old)[0]).isdisjoint(contents(split_data(after, dataset)[1]))
 
 
 def generates_from_pictures(needs: Sequence[str], spec: DataSpec) -> bool:

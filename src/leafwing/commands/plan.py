@@ -27,7 +27,7 @@ from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.game import Clock
 from leafwing.machine import versions
 from leafwing.progress import Reporter
-from leafwing.quantities import check_seed, whole
+from leafwing.quantities import check_seed, show_duration, whole
 from leafwing.runs import Run, settings_sections
 from leafwing.settings import (
     MAX_THREADS,
@@ -49,6 +49,13 @@ if TYPE_CHECKING:
     from leafwing.game import DataSpec, Game
     from leafwing.loop import Phase, Training
     from leafwing.recipes import Card, Value
+
+
+INTERVALS = ("save_every", "grid_every", "log_every")
+"""The intervals that follow from the length of training if the user sets none."""
+
+INDEPENDENT = ("precision", "threads", "layout", "compile", "micro_batch")
+"""Hardware settings that do not depend on the device."""
 
 
 @dataclass(frozen=True)
@@ -118,10 +125,17 @@ def resolve_training(
     card = recipes.describe(reference)
     base = old.settings if old else Settings()
     schedule = replace_fields(base.schedule, values)
+    if base.schedule.time and "images" in values and "time" not in values:
+        schedule = replace(schedule, time=None)
+        progress.say(f"--images is given without --time: the limit of {show_duration(base.schedule.time)} no longer holds")
     check_schedule(schedule, values)
     critic, watching = replace_fields(base.critic, values), replace_fields(base.watching, values)
     folder = replace_fields(base.folder, values)
-    open_intervals = tuple(name for name in ("save_every", "grid_every") if schedule.time and not getattr(folder, name))
+    inherited_intervals = [name for name in old.history.derived_intervals if name not in values] if old else []
+    derived_intervals = tuple(name for name in INTERVALS if name in inherited_intervals or not getattr(folder, name))
+    open_intervals: tuple[str, ...] = ()
+    if (schedule.images, schedule.time) != (base.schedule.images, base.schedule.time) or not old:
+        folder, open_intervals = fit_to_length(folder, derived_intervals, schedule)
     folder = with_intervals(folder, schedule.images)
     old_options: Mapping[str, Value] = {}
     option_changes: tuple[OptionChange, ...] = ()
@@ -130,7 +144,11 @@ def resolve_training(
         for change in option_changes:
             progress.say(f"as in {old.folder}: {change}")
     hyperparameters = card.resolve({**old_options, **options})
-    machine = replace_fields(base.machine, values)
+    machine = base.machine
+    if values.get("device", machine.device) != machine.device:  # what was chosen for the other device is chosen again
+        independent = {name: getattr(machine, name) for name in INDEPENDENT if name != "precision"}
+        machine = replace_fields(HardwareSettings(), independent)
+    machine = replace_fields(machine, values)
     changes = old.history.thread_changes if old and "threads" not in values else ()
     threads = changes[0].threads if changes and machine.threads == "auto" else machine.threads
     setup = choose_setup(replace_fields(machine, {"threads": threads}))
@@ -176,7 +194,12 @@ def resolve_training(
         resolved, changes = replace_fields(resolved, {"threads": "auto"}), (ThreadChange(0, setup.threads),)
     transfer = replace_fields(base.transfer, values)
     settings = Settings(reading, schedule, critic, transfer, watching, folder, resolved)
-    history = History(thread_changes=changes, open_intervals=open_intervals, option_changes=option_changes)
+    history = History(
+        thread_changes=changes,
+        open_intervals=open_intervals,
+        derived_intervals=derived_intervals,
+        option_changes=option_changes,
+    )
     data_config = DataConfig(
         source=dataset.source,
         options=dataset.options,
@@ -323,6 +346,15 @@ def check_schedule(schedule: Schedule, values: Mapping[str, Any]) -> None:
         raise InvalidOption("patience", values["patience"], "needs --stop-on, the metric that decides")
 
 
+def fit_to_length(
+    folder: OutputSettings, derived: Sequence[str], schedule: Schedule
+) -> tuple[OutputSettings, tuple[str, ...]]:
+    """The settings of a training of another length, with the derived intervals fitted to it; and those of them that the speed decides,
+    because time is limited."""
+    folder = with_intervals(replace_fields(folder, dict.fromkeys(derived, 0)), schedule.images)
+    return folder, tuple(name for name in derived if schedule.time and name != "log_every")
+
+
 def with_intervals(folder: OutputSettings, images: int) -> OutputSettings:
     """Fills in the intervals that are not chosen: about 20 checkpoints and grids, and 200 lines of the log."""
     twentieth = max(1, images // 20)
@@ -467,9 +499,8 @@ def changed_machine(machine: HardwareSettings, changes: Mapping[str, Any]) -> Ha
     """
     if not changes:
         return machine
-    independent = ("precision", "threads", "layout", "compile", "micro_batch")
     if "device" in changes:
-        machine = replace_fields(HardwareSettings(), {name: getattr(machine, name) for name in independent})
+        machine = replace_fields(HardwareSettings(), {name: getattr(machine, name) for name in INDEPENDENT})
     machine = replace_fields(machine, changes)
     resolved = machine_settings(choose_setup(machine))
     return replace_fields(resolved, {"threads": "auto"}) if machine.threads == "auto" else resolved

@@ -66,13 +66,19 @@ def show(
     reading, _ = split_keywords(options)
     seed = check_seed(seed)
     place = locate(source)
-    names = [str(item).removeprefix(PREFIX) for item in (place.values() if isinstance(place, dict) else [place])]
+    places = [*place.values()] if isinstance(place, dict) else [place]
+    names = [str(item).removeprefix(PREFIX) for item in places]
     name = "-".join(Path(name).name.split(".")[0] for name in names)
     target = Path(out) if out else Path(f"{files.file_name(name) or 'source'}.png")
     if target.exists():
         raise LeafwingError(f"{target} exists: choose another --out")
     if target.suffix.lower() != ".png":
         raise InvalidOption("out", target, "must be a .png file")
+    for item in places:
+        if isinstance(item, Path) and item.is_dir() and target.resolve().is_relative_to(item.resolve()):
+            raise InvalidOption(
+                "out", target, f"lies inside {item}, of which it would become an image; name a file elsewhere"
+            )
     from leafwing import pictures  # imports torch
 
     progress = reporter_of(progress)

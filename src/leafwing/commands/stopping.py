@@ -7,6 +7,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any
 
 from leafwing.commands.evaluate import evaluate, stored_rows
+from leafwing.commands.figures import show
 from leafwing.commands.selection import WITHOUT_NETWORK, check_metrics, check_output, require_classifier
 from leafwing.config import BestCheckpoint
 from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
@@ -167,14 +168,16 @@ class EarlyStopping:
         weights, interval = self.run.weights(), self.run.settings.folder.save_every
         best = best_checkpoint({shown: value for shown, value in values.items() if shown in weights}, current["better"])
         self.run.update(best=BestCheckpoint(best, self.measure, values[best]))
-        value = "unknown" if current["value"] is None else f"{current['value']:.4g}"
         self.progress.say(
-            f"{images:,} images: {self.measure} {value}"
-            + ("" if best == images else f"; the best was {values[best]:.4g} at {show_count(best)} images")
+            f"{images:,} images: {self.measure} {show(current['value'])}"
+            + ("" if best == images else f"; the best was {show(values[best])} at {show_count(best)} images")
         )
         # An interrupted training has extra checkpoints between the regular ones; each counts together with the one before it.
-        later = {shown // interval for shown in values if shown > best} - {best // interval}
-        return bool(engine.processes.broadcast(len(later) >= self.patience))
+        since = max(best, self.run.history.no_improvement)
+        later = {shown // interval for shown in values if shown > since} - {since // interval}
+        if should_stop := len(later) >= self.patience:
+            self.run.update(no_improvement=images)
+        return bool(engine.processes.broadcast(should_stop))
 
 
 def is_comparable(row: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

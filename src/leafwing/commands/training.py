@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from leafwing.commands.capacity import check_memory, out_of_memory
 from leafwing.commands.closing import expectation
-from leafwing.commands.feeding import held_out_batches, reload_data, split_data
+from leafwing.commands.feeding import held_out_batches, reload_data, split_data, trained_on_held_out
 from leafwing.commands.first_checks import check_training
 from leafwing.commands.launching import join_processes
-from leafwing.commands.plan import build_training, changed_machine, new_training, resolve_training
+from leafwing.commands.plan import build_training, changed_machine, fit_to_length, new_training, resolve_training
 from leafwing.commands.recommend import fill_in
 from leafwing.commands.retuning import build_phases, changes_of, check_changes, check_values, describe_change, timeline
 from leafwing.commands.session import run_session, sheet_rows, tensorboard_writer
@@ -201,6 +201,11 @@ def resume(
             total = new_total(images, max(old.schedule.images, shown if images else 0), count, "images")
             used = float(state["seconds"]) if state else 0.0
             limit = None if time is None else new_total(time, used, duration, "time")
+            if limit is not None and used >= limit:
+                raise LeafwingError(
+                    f"{opened.folder} has already been trained for {show_duration(used)}, so --time {time} is too short; use a longer "
+                    "limit, or +10m on top of the time used"
+                )
             if state and shown >= total:
                 if images:
                     raise LeafwingError(
@@ -214,12 +219,23 @@ def resume(
             with processes.first_on_machine():
                 dataset = reload_data(opened, progress, changed, source, input)
             data_config, data_changes = changed_data(opened, dataset, shown)
+            flattered, has_changed = opened.history.trained_on_held_out, data_changes != opened.history.data_changes
+            if shown and has_changed and not flattered and trained_on_held_out(opened.data, data_config, dataset):
+                flattered = True
+                progress.warn(
+                    "images on which this run was trained are held out now, or may be: they are not unseen, as evaluations will say"
+                )
             settings = replace(
                 old,
                 schedule=replace(old.schedule, images=total, time=limit),
                 watching=replace_fields(old.watching, watching_changes),
                 machine=machine,
             )
+            open_intervals, since = opened.history.open_intervals, opened.history.intervals_since
+            if total != old.schedule.images or (old.schedule.time and limit is None):
+                derived = opened.history.derived_intervals
+                folder, open_intervals = fit_to_length(old.folder, derived, settings.schedule)
+                settings, since = replace(settings, folder=folder), shown if derived else since
             data, _ = split_data(data_config, dataset)
             planned = opened.history.planned or old.schedule.images
             training = new_training(
@@ -244,6 +260,8 @@ def resume(
             planned = 0 if planned == total else planned
             history: dict[str, Any] = {
                 "thread_changes": changes, "planned": planned, "data_changes": data_changes, "option_changes": option_changes,
+                "open_intervals": open_intervals, "intervals_since": since,
+                "trained_on_held_out": flattered,
             }  # fmt: skip
             processes.barrier()  # all processes have read the files that the first one changes now
             if processes.first:
@@ -271,6 +289,8 @@ def describe_rest(run: Run, shown: int, used: float, before: float | None) -> st
     """
     total, limit = run.settings.schedule.images, run.settings.schedule.time
     line = f"{run.folder}: resuming at {shown:,} of {total:,} images, {total - shown:,} to go"
+    if shown and shown == run.history.no_improvement:
+        line += ", or until --stop-on sees no improvement from here on"
     if speeds := [speed for record in run.records()[-LATEST:] if (speed := record.get("images_per_second"))]:
         line += f", about {show_duration((total - shown) / median(speeds))} at its latest speed"
     if limit is not None:
@@ -287,7 +307,7 @@ def train_or_resume(
     """`train`, or if the run folder exists already, `resume`: one command for jobs that are interrupted and started again.
 
     An existing run keeps its own settings; only these options matter: `images`, if it is more than before, and `time`, which is then
-    counted anew. A finished run is returned as it is.
+    counted anew. A finished run is returned as it is, also one that `stop_on` has ended.
 
     Args:
         source, recipe, out, progress, options: as for `train`; `out` is required.
@@ -314,6 +334,10 @@ def train_or_resume(
     total = max(run.settings.schedule.images, 0 if more is None else count(more, "images"))
     if state and state["images"] >= total:
         progress.say(f"{run.folder} has been trained on all of its {total:,} images already")
+        return run
+    if state and state["images"] == run.history.no_improvement and total == run.settings.schedule.images:
+        progress.say(f"{run.folder} has ended already: --stop-on saw no improvement; `leafwing resume` trains it on")
+        run.stop_reason = "no_improvement"
         return run
     progress.say(f"{run.folder} exists: it is continued with its own settings")
     time = None if options.get("time") is None else f"+{duration(options['time'], 'time')}"

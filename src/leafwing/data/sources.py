@@ -272,8 +272,12 @@ def is_side(name: str) -> bool:
     return path.suffix.lower() in SIDE_SUFFIXES or path.name.lower() in SIDE_NAMES
 
 
+RUN_FILES = ("run.json", "recipe.py")
+"""Files of every run folder, whose sheets and samples are no images of a source: `cd photos; leafwing train .` creates one there."""
+
+
 def walk(root: Path) -> tuple[list[File], list[RejectedFile]]:
-    """All regular files below a folder that are not hidden, by name, and what cannot be read.
+    """All regular files below a folder that are not hidden, by name, and what cannot be read. Run folders are left out.
 
     Symbolic links to folders are followed, each folder once, so that cycles end; after all other folders, whose names come first.
     """
@@ -293,6 +297,8 @@ def walk(root: Path) -> tuple[list[File], list[RejectedFile]]:
             if not prefix:
                 raise LeafwingError(f"{root}: the folder cannot be listed ({error.strerror}).") from None
             rejects.append(RejectedFile(clean(prefix), f"the folder cannot be listed: {error.strerror}"))
+            continue
+        if prefix and {item.name for item in items}.issuperset(RUN_FILES):
             continue
         for item in items:
             name = f"{prefix}{item.name}"
