@@ -6,6 +6,7 @@ import io
 import json
 import os
 import tarfile
+import unicodedata
 import zipfile
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -20,6 +21,7 @@ from PIL import Image, ImageSequence
 import leafwing
 from leafwing import cli, fields, files
 from leafwing.commands.outputs import check_outputs
+from leafwing.commands.writing import safe_path
 from leafwing.data import pictures as data_pictures
 from leafwing.errors import LeafwingError, StorageError
 from leafwing.game import Batch, DataSpec
@@ -485,6 +487,25 @@ def test_odd_names_are_kept_where_that_is_possible(negative: Path, tmp_path: Pat
     result = leafwing.translate(negative, tmp_path / "in.zip", trust=True)
     written = sorted(str(path.relative_to(result.folder)) for path in result.folder.rglob("*.png") if path.is_file())
     assert written == ["a-2.png", "a.png/b.png", "y" * 236 + ".png"]
+
+
+def test_no_two_results_have_names_that_some_file_systems_take_for_one(negative: Path, tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    plain(16, 16).save(buffer, "PNG")
+    with zipfile.ZipFile(tmp_path / "in.zip", "w") as archive:
+        for name in ("a.bmp", "A.png", "caf\u00e9.png", "cafe\u0301.png", "B/x.png", "b/X.png", "b/y.png"):
+            archive.writestr(name, buffer.getvalue())
+    result = leafwing.translate(negative, tmp_path / "in.zip", trust=True)
+    written = [unicodedata.normalize("NFC", name).casefold() for name in names(result.folder)]
+    assert result.written == len({*written}) == 7
+    assert "b/y.png" in names(result.folder)
+
+
+def test_names_that_windows_refuses_are_changed_there() -> None:
+    assert str(safe_path('what?/a<b>"c"|*.png', windows=True)) == "what_/a_b__c___.png"
+    assert str(safe_path("tail. /b.", windows=True)) == "tail._/b_"
+    assert str(safe_path("what?/a*.png", windows=False)) == "what?/a*.png"
+    assert {str(safe_path("c:\\x.png", windows=windows)) for windows in (True, False)} == {"c__x.png"}
 
 
 def test_an_empty_path_is_not_the_current_folder(negative: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -149,6 +150,15 @@ def test_sources_without_anything_usable_are_reported(tmp_path: Path) -> None:
         doctor(tmp_path / "gone")
     with pytest.raises(LeafwingError):
         doctor(tmp_path, fit="cover")
+
+
+@pytest.mark.parametrize(
+    "options", [{"labels": "none"}, {"levels": "0:1"}, {"input_levels": "0:1"}, {"bits": 16}, {"fit": "tiles"}]
+)
+def test_options_of_files_are_refused_for_built_in_data_as_in_training(options: dict[str, Any]) -> None:
+    for read in (doctor, load):
+        with pytest.raises(LeafwingError, match="applies only to your own files; digits is built in"):
+            read("digits", **options)
 
 
 def test_built_in_data_sets() -> None:

@@ -237,7 +237,19 @@ def test_other_data_are_evaluated_with_the_levels_of_the_run(tmp_path: Path) -> 
         assert real.options.get("levels") == levels_of_run
 
 
-def other_data(run: leafwing.Run, path: Path) -> Any:
+def test_the_data_of_a_run_are_evaluated_alike_under_every_spelling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write(tmp_path / "set", slices(0, 4000, np.uint16, 8))
+    (folder / "labels.csv").write_text("file,label\n" + "".join(f"{index}.tif,{'ab'[index % 2]}\n" for index in range(8)))
+    tiny: dict[str, Any] = {"size": SIZE, "width": 4, "max_width": 8, "batch": 4, "images": 8, "threads": 1}
+    run = leafwing.train(folder, out=tmp_path / "run", labels="none", **tiny)
+    monkeypatch.chdir(folder)
+    for spelling in (folder, str(folder), "../set", Path(), tmp_path / "set" / ".." / "set"):
+        real = other_data(run, spelling)
+        assert real.labels is None
+        assert real.fingerprint == run.data.fingerprint
+
+
+def other_data(run: leafwing.Run, path: str | Path) -> Any:
     from leafwing.commands.real_data import load_real_data
     from leafwing.progress import Reporter
 

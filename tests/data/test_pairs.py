@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -98,6 +99,25 @@ def test_pairs_in_archives(tmp_path: Path, kind: str, layout: str, monkeypatch: 
     assert sorted(shades(data)) == EXPECTED
     monkeypatch.setattr(joining, "open_source", lambda *_: pytest.fail("the source was opened again"))
     assert shades(load(path, input=option)) == shades(data)
+
+
+@pytest.mark.parametrize(
+    ("option", "files"),
+    [
+        *((option, pair_files(image, inputs)) for option, image, inputs in LAYOUTS.values()),
+        (
+            "pairs.csv",
+            {"pairs.csv": b"image,input\n" + b"".join(b"B/%d.png,A/%d.png\n" % (i, i) for i in range(4))}
+            | pair_files(lambda i: f"B/{i}.png", lambda i: f"A/{i}.png"),
+        ),
+    ],
+    ids=[*LAYOUTS, "a list"],
+)
+def test_pairs_in_a_tar_of_the_current_folder(tmp_path: Path, option: str, files: dict[str, bytes]) -> None:
+    packed = shutil.make_archive(str(tmp_path / "set"), "tar", put(tmp_path / "set", {**files}))
+    with tarfile.open(packed) as archive:
+        assert f"./{next(iter(files))}" in archive.getnames()
+    assert sorted(shades(load(packed, input=option))) == EXPECTED
 
 
 def test_a_list_of_pairs(tmp_path: Path) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -21,7 +25,8 @@ def noise_images(n: int = N, seed: int = 0) -> Dataset:
 
 def labelled(array: np.ndarray, labels: np.ndarray) -> Dataset:
     spec = DataSpec.images(4, 4, 1, labels=tuple(map(str, range(len(array)))))
-    return Dataset(spec, {"image": array, "label": labels}, "x", "x", {})
+    fingerprint = hashlib.sha256(array.tobytes()).hexdigest()
+    return Dataset(spec, {"image": array, "label": labels}, fingerprint, "x", {})
 
 
 def labels_shown(data: Dataset, n: int) -> list[int]:
@@ -75,6 +80,34 @@ def test_identical_images_are_on_the_same_side() -> None:
     train, held_out = twice.split(41)
     assert set(labels_shown(train, len(train))).isdisjoint(labels_shown(held_out, len(held_out)))
     assert len(held_out) == 42
+
+
+class _CountedReads(np.ndarray):
+    """Counts how often samples are read, and refuses to copy several."""
+
+    reads = 0
+
+    def __getitem__(self, key: Any) -> Any:
+        if np.ndim(key):
+            raise MemoryError("many samples at once")
+        type(self).reads += 1
+        return np.asarray(self)[key]
+
+
+def test_samples_are_hashed_once_and_never_copied_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = noise_images(seed=5)
+    expected = [split.held_out(data.array[rows], 40) for rows in (slice(None), np.arange(1, N))]
+    counted = replace(data, columns={**data.columns, "image": data.array.view(_CountedReads)})
+    part = replace(counted, rows=np.arange(1, N))
+    for _ in range(2):
+        assert counted.split(40)[1].to_rows(np.arange(40)).tolist() == np.flatnonzero(expected[0]).tolist()
+        assert part.split(40)[1].to_rows(np.arange(40)).tolist() == (np.flatnonzero(expected[1]) + 1).tolist()
+    assert _CountedReads.reads == 2 * N - 1
+    _CountedReads.reads = 0
+    assert len(counted.split(41)[1]) == 41  # another number is another choice
+    one_class = {"image": counted.array, "label": np.zeros(N, np.int64)}
+    part = replace(part, spec=DataSpec.images(4, 4, 1, labels=("a",)), columns=one_class)
+    assert len(part.with_labelled_stream(7).streams["labelled"].data) == 7
 
 
 def test_none_held_out_is_the_data_set_itself() -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from leafwing import files
 from leafwing.commands.originals import find_pictures, open_pictures
-from leafwing.commands.writing import QUALITY, encode, safe_path, shortened, unused
+from leafwing.commands.writing import QUALITY, encode, folded, reserve, safe_path, shortened
 from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.progress import Progress, Reporter, reporter_of
 from leafwing.quantities import real
@@ -281,21 +281,18 @@ def _choose_paths(
 
     def below(name: str) -> PurePosixPath:
         path = safe_path(name)
-        return path if path.parts[0] != TABLE else PurePosixPath(f"{TABLE}-2", *path.parts[1:])
+        return path if path.parts[0].casefold() != TABLE else PurePosixPath(f"{TABLE}-2", *path.parts[1:])
 
-    used = {parent for entry in entries for parent in below(entry.name).parents}
+    used = {folded(parent) for entry in entries for parent in below(entry.name).parents}
     paths: dict[tuple[int, int], tuple[PurePosixPath, PurePosixPath]] = {}
     for index, entry in enumerate(entries):
         for number in range(counts.get(index, 0)):
             path = below(entry.name)
             if counts[index] > 1:
                 path = path.with_name(shortened(f"{path.stem}-{number + 1}{path.suffix}"))
-            path = unused(path, used)
-            used.add(path)
-            other = path
+            path = other = reserve(path, used)
             if path.suffix.lower() != ".png":
-                other = unused(path.with_name(shortened(f"{path.stem}.png")), used)
-                used.add(other)
+                other = reserve(path.with_name(shortened(f"{path.stem}.png")), used)
             paths[index, number] = path, other
     return paths
 
@@ -408,13 +405,13 @@ def _copy_lists(source: Source, folder: Path, several: bool, notes: list[str]) -
     if several:
         notes.append(f"Not copied: {shown}, because pictures have several crops, with other names.")
         return
-    used = {path.relative_to(folder).as_posix() for path in folder.rglob("*")} | {TABLE}
+    used = {folded(PurePosixPath(path.relative_to(folder))) for path in folder.rglob("*")} | {TABLE}
     for name in names:
         path = safe_path(name)
-        if path.as_posix() in used:
+        if folded(path) in used:
             notes.append(f"Not copied: {name}, because of another file of that name.")
             continue
-        used.add(path.as_posix())
+        used.add(folded(path))
         content = source.read(source.side_files[name])
         with files.storage(str(folder / path)):
             (folder / path).parent.mkdir(parents=True, exist_ok=True)

@@ -51,7 +51,7 @@ def load_real_data(run: Run, data: str | Path | None, progress: Reporter) -> Rea
     """
     from leafwing.commands.feeding import inherited_options, reload_data, split_data
     from leafwing.data import load
-    from leafwing.data.built_in import is_built_in
+    from leafwing.data.locating import locate
 
     held_out = run.data.held_out
 
@@ -70,10 +70,11 @@ def load_real_data(run: Run, data: str | Path | None, progress: Reporter) -> Rea
         )
     if (Path(data) / "run.json").exists():
         raise InvalidOption("data", data, "it is a run folder, and real images are needed; runs are evaluated one by one")
-    options = inherited_options(run.data, data)
+    place = locate(data)
+    options = inherited_options(run.data, place)
     options |= {"size": (run.spec.height, run.spec.width), "channels": run.spec.channels}
     levels = {name: value for name, value in run.data.options.items() if name in ("levels", "input_levels")}
-    levels = {} if is_built_in(str(data)) else levels
+    levels = {} if isinstance(place, str) else levels
     try:
         real = load(data, **options | levels, progress=progress.report_reading)
     except InvalidOption as error:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 import os
 import re
+import unicodedata
 import zlib
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import count
+from itertools import chain, count
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -60,19 +61,19 @@ class Writer:
         self.missing = [parent for parent in (folder, *folder.parents) if not parent.exists()]
         self.opaque = 0
         self.paths: dict[tuple[str, int], PurePosixPath] = {}
-        used = {parent for name in names for parent in safe_path(name).parents}  # an archive may have x.png and x.png/y.png
+        used = {
+            folded(parent) for name in names for parent in safe_path(name).parents
+        }  # an archive may have x.png and x.png/y.png
         for name in names:
             for number in range(samples):
                 path = safe_path(name)
                 path = path if samples == 1 else path.with_name(shortened(f"{path.stem}-{number + 1}{path.suffix}"))
-                self.paths[name, number] = unused(path, used)
-                used.add(self.paths[name, number])
+                self.paths[name, number] = reserve(path, used)
         # Other names, for results that need another type of file; two pictures may differ in their suffix only.
         self.others: dict[tuple[str, int], PurePosixPath] = {}
         for key, path in self.paths.items():
             other = path.with_name(shortened(path.with_suffix(self.suffix).name))
-            self.others[key] = path if other == path else unused(other, used)
-            used.add(self.others[key])
+            self.others[key] = path if other == path else reserve(other, used)
 
     def write_all(self, origins: Sequence[Origin], samples: Sequence[np.ndarray], number: int = 0) -> None:
         """Writes stored samples, in parallel.
@@ -156,9 +157,15 @@ def resize(image: Pillow.Image, size: tuple[int, int], *, smooth: bool) -> Pillo
     return Pillow.fromarray(np.rint(np.asarray(values)).clip(0, 65535).astype(np.uint16))
 
 
-def safe_path(name: str) -> PurePosixPath:
-    """A name in a source as a path below the output folder: archives may contain any name."""
-    parts = [re.sub(r"[:\\]", "_", part) for part in PurePosixPath(name).parts if part not in ("/", "//", "..", ".")]
+def safe_path(name: str, windows: bool = os.name == "nt") -> PurePosixPath:
+    """A name in a source as a path below the output folder: archives may contain any name.
+
+    Args:
+        name: the name.
+        windows: replace the characters that Windows refuses in names, too.
+    """
+    refused = r'[<>:"|?*\\\x01-\x1f]|[. ]$' if windows else r"[:\\]"
+    parts = [re.sub(refused, "_", part) for part in PurePosixPath(name).parts if part not in ("/", "//", "..", ".")]
     return PurePosixPath(*map(shortened, parts or ["picture"]))
 
 
@@ -172,10 +179,17 @@ def shortened(name: str) -> str:
     )
 
 
-def unused(path: PurePosixPath, used: Collection[PurePosixPath]) -> PurePosixPath:
-    """The path, with a number if it is in use."""
-    candidates = (path.with_name(f"{path.stem}-{number}{path.suffix}") for number in count(2))
-    return path if path not in used else next(candidate for candidate in candidates if candidate not in used)
+def folded(path: PurePosixPath) -> str:
+    """A path as file systems compare it that ignore case and how accents are encoded."""
+    return unicodedata.normalize("NFC", path.as_posix()).casefold()
+
+
+def reserve(path: PurePosixPath, used: set[str]) -> PurePosixPath:
+    """The path, with a number if it is in use; `used`: those in use, `folded`, to which the result is added."""
+    candidates = chain([path], (path.with_name(f"{path.stem}-{number}{path.suffix}") for number in count(2)))
+    chosen = next(candidate for candidate in candidates if folded(candidate) not in used)
+    used.add(folded(chosen))
+    return chosen
 
 
 def encode(image: Pillow.Image, suffix: str, *, lossy: bool) -> bytes | None:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 _ORDER, _MIRROR, _ALTERNATIVE, _WINDOW = 0, 1, 2, 3
 _REMAINING: dict[str, np.ndarray] = {}
 """The indices of the samples that `distinct` leaves, by the fingerprint of whole data sets: a training asks several times."""
+_HELD_OUT: dict[tuple[str, int, int], np.ndarray] = {}
+"""The masks of held-out samples by fingerprint, the hash of `rows`, and number, for the same reason."""
 
 
 @dataclass(frozen=True)
@@ -320,11 +322,7 @@ class Dataset:
         Raises:
             LeafwingError: the training part would be empty.
         """
-        from leafwing.data import split
-
-        samples = self.array if self.rows is None else self.array[self.rows]
-        groups = None if self.pictures_of is None else self.pictures_of[slice(None) if self.rows is None else self.rows]
-        held_out = split.held_out(samples, split.hold_out_count(number, len(self)), groups)
+        held_out = self._held_out(number)
         if held_out.all():
             raise LeafwingError(
                 f"{self.source}: --hold-out {number} would hold out all images, because too many are identical"
@@ -341,6 +339,23 @@ class Dataset:
                 for part, data in ((training, first), (evaluation, second if share else stream.data))
             )
         return training, evaluation.centred()
+
+    def _held_out(self, number: int) -> np.ndarray:
+        """The mask of the held-out samples, bool (n,), computed once."""
+        from leafwing.data import split
+
+        number = split.hold_out_count(number, len(self))
+        if not number:
+            return np.zeros(len(self), bool)
+        key = self.fingerprint, hash(None if self.rows is None else self.rows.tobytes()), number
+        if key not in _HELD_OUT:
+            groups = None if self.pictures_of is None else self.pictures_of[slice(None) if self.rows is None else self.rows]
+            _HELD_OUT[key] = split.held_out(self._images(), number, groups)
+        return _HELD_OUT[key]
+
+    def _images(self) -> Iterator[np.ndarray]:
+        """The stored images one by one: together they may exceed the memory."""
+        return (self.array[row] for row in (range(len(self.array)) if self.rows is None else self.rows.tolist()))
 
     def with_labelled_stream(self, number: int, seed: int = 0) -> Dataset:
         """Adds a stream `labelled` of `number` of its samples, equally many of each class, for semi-supervised methods.
@@ -363,7 +378,7 @@ class Dataset:
         rows = slice(None) if self.rows is None else self.rows
         labels = np.zeros(len(self), np.int64) if self.labels is None else self.labels[rows]
         names = ("",) if self.labels is None else self.spec.labels
-        indices = split.choose_per_class(self.array[rows], labels, names, number, seed)
+        indices = split.choose_per_class(self._images(), labels, names, number, seed)
         return self.with_stream("labelled", replace(self.without_streams(), rows=self.to_rows(indices)))
 
     def with_stream(self, name: str, other: Dataset, names: Mapping[str, str] | None = None) -> Dataset:

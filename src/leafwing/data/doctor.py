@@ -23,7 +23,7 @@ from leafwing.data import labels as labelling
 from leafwing.data.built_in import BUILT_IN, modes, sigma
 from leafwing.data.dataset import Dataset
 from leafwing.data.levels import Tones
-from leafwing.data.loading import SurveyedSource, check_fields, load
+from leafwing.data.loading import SurveyedSource, check_built_in, check_fields, load
 from leafwing.data.locating import describe, find, is_source, list_places, locate
 from leafwing.data.memory import InMemory
 from leafwing.data.options import Options, Size, check, check_input
@@ -189,6 +189,7 @@ def doctor(
     """
     options = check(size, channels, fit, background, crop_from, bits, levels, input_levels, labels)
     place = locate(source)
+    check_built_in(place, options)
     check_fields(place, fields)
     input = check_input(input)
     if isinstance(place, str):

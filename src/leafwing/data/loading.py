@@ -251,7 +251,7 @@ def check_built_in(path: Place, options: Options) -> None:
     """Checks that the options of files are not used for a built-in data set.
 
     Raises:
-        LeafwingError: tiles, or bits.
+        LeafwingError: tiles, bits, levels or labels; a crop of points.
     """
     if not isinstance(path, str):
         return

@@ -348,7 +348,7 @@ def _listed(source: Source, file: str) -> Pairs:
     if image is None or "input" not in header:
         line = ",".join(header)[:80] or "(empty)"
         raise LeafwingError(f"{where}: the first line must name the columns input,image or file,input; it is: {line}")
-    by_name = {entry.name: entry for entry in source.entries}
+    by_name = {str(PurePosixPath(entry.name)): entry for entry in source.entries}  # without the ./ of some tar files
     folder = PurePosixPath(file).parent
     pairs: dict[str, tuple[Entry, Entry]] = {}
     missing: list[str] = []
@@ -361,10 +361,10 @@ def _listed(source: Source, file: str) -> Pairs:
         names = [clean(str(folder / cells[key].replace("\\", "/"))) for key in (image, "input")]
         if absent := [name for name in names if name not in by_name]:
             missing += absent
-        elif names[0] in pairs:
+        elif (entry := by_name[names[0]]).name in pairs:
             raise LeafwingError(f"{where}, line {number}: {names[0]} is listed twice.")
         else:
-            pairs[names[0]] = (by_name[names[0]], by_name[names[1]])
+            pairs[entry.name] = (entry, by_name[names[1]])
     if not pairs:
         raise LeafwingError(f"{where}: no line names two images that exist; paths are relative to the folder of {file}.")
     used = {id(entry) for pair in pairs.values() for entry in pair}

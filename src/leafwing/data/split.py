@@ -7,7 +7,7 @@ changes little when images are added, and puts identical images on the same side
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -64,19 +64,17 @@ def hold_out_count(value: str | int, n: int, points: bool = False, pairs: bool =
     return int(text)
 
 
-def held_out(samples: np.ndarray, number: int, groups: np.ndarray | None = None) -> np.ndarray:
+def held_out(samples: Iterable[np.ndarray], number: int, groups: np.ndarray | None = None) -> np.ndarray:
     """Mask of held-out samples: those with the smallest hashes, and all duplicates of the last one.
 
     Args:
-        samples: (n, ...), hashed sample by sample.
-        number: minimum number to hold out, 0 to n - 1.
+        samples: n arrays, which are hashed one by one.
+        number: minimum number to hold out, 1 to n - 1.
         groups: int64 (n,), the group of each sample, which is held out as a whole: all tiles of a picture; None: none belong together.
 
     Returns:
         bool (n,).
     """
-    if not number:
-        return np.zeros(len(samples), bool)
     hashes = _hashes(samples)
     if groups is not None:
         _, groups = np.unique(groups, return_inverse=True)
@@ -87,12 +85,12 @@ def held_out(samples: np.ndarray, number: int, groups: np.ndarray | None = None)
 
 
 def choose_per_class(
-    samples: np.ndarray, labels: np.ndarray, names: Sequence[str], number: int, seed: int = 0
+    samples: Iterable[np.ndarray], labels: np.ndarray, names: Sequence[str], number: int, seed: int = 0
 ) -> np.ndarray:
     """Chooses equally many samples of each class: those with the smallest hashes.
 
     Args:
-        samples: (n, ...), hashed sample by sample.
+        samples: n arrays, which are hashed one by one.
         labels: int64 (n,), indices in `names`.
         names: class names.
         number: total number to choose.
@@ -125,10 +123,10 @@ def choose_per_class(
     return np.sort(np.concatenate([order[labels[order] == index][:each] for index in range(len(names))]))
 
 
-def _hashes(samples: np.ndarray, salt: bytes = b"", purpose: bytes = b"") -> np.ndarray:
+def _hashes(samples: Iterable[np.ndarray], salt: bytes = b"", purpose: bytes = b"") -> np.ndarray:
     """A hash of each sample's content, uint64 (n,)."""
     hashes = (
         hashlib.blake2b(np.ascontiguousarray(sample).tobytes(), digest_size=8, salt=salt, person=purpose)
         for sample in samples
     )
-    return np.fromiter((int.from_bytes(value.digest(), "big") for value in hashes), np.uint64, len(samples))
+    return np.fromiter((int.from_bytes(value.digest(), "big") for value in hashes), np.uint64)
