@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from leafwing import recipes
-from leafwing.commands.comparison.workers import available_memory
 from leafwing.commands.feeding import pace_of_training
 from leafwing.commands.selection import WITHOUT_NETWORK, check_metrics, check_output, require_classifier, world_of
 from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
-from leafwing.machine import cores
+from leafwing.machine import available_memory, cores
 from leafwing.option_names import Pace, refuse_unknown
 from leafwing.progress import Reporter
 from leafwing.quantities import count, whole
@@ -277,7 +276,7 @@ def resolve_comparison(arguments: Mapping[str, Any], progress: Reporter) -> Comp
     if jobs is None:
         jobs = torch.cuda.device_count() if device == "cuda" else max(1, cores() // (threads or 1)) if device == "cpu" else 1
         footprint = max(recipe.footprint for recipe in compared.values())
-        if footprint and (available := available_memory()):
+        if footprint and (available := available_memory()) is not None:
             jobs = max(1, min(jobs, int(MEMORY_FRACTION * available / footprint)))
     jobs = min(jobs, runs)
     return ComparisonPlan(

@@ -223,18 +223,3 @@ def last_message(text: str, code: int) -> str:
     lines = [line.strip() for line in text.splitlines()[1:] if line.strip()]
     messages = [line.removeprefix("leafwing: ") for line in lines if line.startswith("leafwing: ")]
     return (messages or lines or [f"ended with exit code {code}"])[-1]
-
-
-def available_memory() -> int | None:
-    """Memory in bytes that is available on this machine or in its control group; None if unknown."""
-    try:
-        lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines())
-        available = 1024 * int(lines["MemAvailable"].split()[0])
-    except (OSError, ValueError, KeyError):
-        return None
-    try:
-        limit = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
-        parts = dict(line.split() for line in Path("/sys/fs/cgroup/memory.stat").read_text(encoding="ascii").splitlines())
-        return available if limit == "max" else min(available, max(0, int(limit) - int(parts["anon"])))
-    except (OSError, ValueError, KeyError):
-        return available
