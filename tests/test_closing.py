@@ -20,6 +20,7 @@ from leafwing import cli, health, recipes
 from leafwing.cli.resume import finish
 from leafwing.commands import closing
 from leafwing.commands.closing import Ending, describe, describe_plan, next_step, slower_rates
+from leafwing.commands.comparison import child
 from leafwing.game import DataSpec
 from leafwing.health import Alarm
 from leafwing.metrics.glance import Glance, effect_of_labels, fine_detail, glance
@@ -271,6 +272,26 @@ def test_a_look_that_fails_does_not_end_the_training(
 
     monkeypatch.setattr(closing, "look", fail)
     assert closing.try_to_look(run) == (None, f"The samples were not measured: {text}")
+
+
+def test_a_damaged_sheet_costs_the_reel_and_nothing_else(
+    run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    damaged = run.samples / "000000001.png"
+    damaged.write_bytes(b"\x89PNG\r\n\x1a\n no image")
+    monkeypatch.setattr(closing, "look", lambda run: None)
+    try:
+        assert finish(run, True) == 0
+        result = json.loads(capsys.readouterr().out)
+        assert result["reel"] is None
+        assert "The reel was not made" in result["words"][0]
+        assert "000000001.png: not a readable PNG file" in result["words"][0]
+        assert child.finish(run)[0] == 0
+        assert "The reel was not made" in capsys.readouterr().err
+        assert cli.run(["reel", str(run.folder)]) == 2
+        assert "000000001.png: not a readable PNG file" in capsys.readouterr().err
+    finally:
+        damaged.unlink()
 
 
 def test_the_command_line_ends_with_the_sentences_and_one_command(run: Run, capsys: pytest.CaptureFixture[str]) -> None:

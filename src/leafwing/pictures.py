@@ -21,6 +21,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from leafwing import fields, files, films
+from leafwing.errors import LeafwingError
 from leafwing.fields import Field
 from leafwing.game import DataSpec
 from leafwing.layout import CELL, GAP, LINE, PAPER, arrange, check_sheet, enlargement, fit, flat, text_image, write_lines
@@ -384,8 +385,7 @@ def reel(frames: Sequence[Path], captions: Sequence[str], out: Path, seconds: fl
         LeafwingError: another file type, or PyAV, which .mp4 needs, is not installed.
     """
     films.require(out)
-    with Image.open(frames[-1], formats=["PNG"]) as last:
-        width, height = last.size
+    width, height = _sheet(frames[-1]).size
     longer = max(width, height)
     ratio = REEL / longer if longer > REEL else max(1, SMALL // longer)
     if size:
@@ -398,11 +398,26 @@ def reel(frames: Sequence[Path], captions: Sequence[str], out: Path, seconds: fl
     return "; ".join(filter(None, (changed, films.longer(seconds, len(frames), MIN_STEP, LAST_MS))))
 
 
+def _sheet(path: Path) -> Image.Image:
+    """A sample grid that a run wrote.
+
+    Raises:
+        LeafwingError: it is damaged.
+    """
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            image.load()
+            return image
+    except (OSError, SyntaxError, ValueError) as error:  # how Pillow refuses damaged files
+        raise LeafwingError(
+            f"{path}: not a readable PNG file ({error}); a reel can be made without this file: delete it"
+        ) from None
+
+
 def _captioned(path: Path, text: str, box: tuple[int, int]) -> Image.Image:
     """An image of a reel: a file fitted into this width and height, which margins make even for films, with a caption below."""
     width, height = (side + side % 2 for side in box)
     sheet = Image.new("RGB", (width, height + LINE), PAPER)
-    with Image.open(path, formats=["PNG"]) as frame:
-        sheet.paste(fit(flat(frame), *box))
+    sheet.paste(fit(flat(_sheet(path)), *box))
     write_lines(ImageDraw.Draw(sheet), (GAP, height), [text])
     return sheet

@@ -416,7 +416,8 @@ class Run:
         if milestone:
             keep |= {min(group) for _, group in groupby(weights, lambda number: number // milestone)}
         for old in weights.keys() - keep:
-            weights[old].unlink(missing_ok=True)
+            with files.storage(str(weights[old])):
+                weights[old].unlink(missing_ok=True)
         return path
 
     def mark_started(self) -> None:

@@ -37,7 +37,7 @@ SETTINGS = ("images", "time", "device", "threads", "micro_batch", "health", "max
 
 def finish(run: Any, json: bool) -> int:
     """The end of `train` and `resume`: makes the reel, prints the results and what to do next, and returns the exit code."""
-    from leafwing import commands, health
+    from leafwing import health
     from leafwing.commands import closing
 
     code = {"interrupted": INTERRUPTED, "unhealthy": UNHEALTHY}.get(run.stop_reason, 0)
@@ -46,9 +46,9 @@ def finish(run: Any, json: bool) -> int:
     records = run.records()
     last = records[-1]
     images = last["images"]
-    glance, problem = closing.try_to_look(run)
+    (glance, unseen), (reel, unfilmed) = closing.try_to_look(run), closing.try_to_film(run)
     end = closing.ending(run, glance)
-    words = [*([problem] if problem else []), *closing.describe(end)]
+    words = [*filter(None, (unseen, unfilmed)), *closing.describe(end)]
     why, next_command = closing.next_step(run, end)
     result = {
         "run": str(run.folder),
@@ -56,7 +56,7 @@ def finish(run: Any, json: bool) -> int:
         "seconds": last["seconds"],
         "stop_reason": run.stop_reason,
         "samples": str(run.samples / f"{images:09d}.png"),
-        "reel": str(commands.reel(run.folder)),
+        "reel": str(reel) if reel else None,
         "weights": str(run.weights()[images]),
         "best": asdict(run.history.best) if run.history.best else None,
         "alarms": [alarm.as_dict() for alarm in health.alarms(records)],
@@ -70,7 +70,7 @@ def finish(run: Any, json: bool) -> int:
         return code
     verb = "trained on" if end.is_as_planned else "stopped early after"
     print(f"{verb} {images:,} images in {show_duration(last['seconds'])}: {closing.describe_plan(end)}")
-    print(f"  run      {result['run']}\n  samples  {result['samples']}\n  reel     {result['reel']}")
+    print(f"  run      {result['run']}\n  samples  {result['samples']}\n  reel     {result['reel'] or 'none'}")
     for change in run.history.option_changes:
         if change.images < images:
             print(f"  options  {change}")

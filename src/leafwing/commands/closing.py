@@ -5,9 +5,11 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from leafwing import health
+from leafwing.commands.reel import reel
 from leafwing.errors import LeafwingError
 from leafwing.metrics.conclusions import MIN_STEPS
 from leafwing.progress import Reporter
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
     from leafwing.metrics.glance import Glance
     from leafwing.model import Model
+
+Result = TypeVar("Result")
 
 SAMPLES, LABELLED = 128, 32
 """Samples that are looked at, and those of them that are generated with other labels and from other latents too."""
@@ -324,9 +328,19 @@ def label_effect(model: Model, n: int, images: Callable[[Tensor], Tensor]) -> fl
 
 def try_to_look(run: Run) -> tuple[Glance | None, str]:
     """`look`, and why it was not possible: a training that is done must not fail because of it."""
+    return _attempt(lambda: look(run), "The samples were not measured")
+
+
+def try_to_film(run: Run) -> tuple[Path | None, str]:
+    """`reel`, and why it was not possible, likewise."""
+    return _attempt(lambda: reel(run.folder), "The reel was not made")
+
+
+def _attempt(function: Callable[[], Result], otherwise: str) -> tuple[Result | None, str]:
+    """The result of a function and an empty text, or None and why it failed."""
     try:
-        return look(run), ""
+        return function(), ""
     except Exception as error:
         says_why = isinstance(error, LeafwingError | OSError | RuntimeError) and str(error)
         reason = str(error if says_why else f"{type(error).__name__}: {error}").splitlines()[0]
-        return None, f"The samples were not measured: {reason}"
+        return None, f"{otherwise}: {reason}"

@@ -11,9 +11,9 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from leafwing.commands.closing import try_to_film
 from leafwing.commands.comparison.speed import SliceCounter, measure
 from leafwing.commands.evaluate import evaluate
-from leafwing.commands.reel import reel
 from leafwing.commands.training import resume, train
 from leafwing.errors import INTERRUPTED, UNHEALTHY, LeafwingError
 from leafwing.progress import ConsoleReporter
@@ -94,7 +94,8 @@ def read_settings(sections: Mapping[str, Any]) -> Settings:
 
 def finish(run: Run) -> Result:
     """Writes the reel of a run whose training ended, and reports why it ended."""
-    reel(run.folder)
+    if problem := try_to_film(run)[1]:
+        print(problem, file=sys.stderr)
     return EXIT_CODES.get(run.stop_reason, 0), {"run": str(run.folder), "stop_reason": run.stop_reason}
 
 
