@@ -295,7 +295,12 @@ BAD = {
     "a missing value": (["train", "{folder}", "--width"], "--width needs a value"),
     "the wrong name of CUDA": (
         ["train", "{folder}", "--device", "gpu"],
-        '"gpu" for --device. Choose from: "auto", "cpu", "cuda"',
+        "--device gpu: choose from auto, cpu, cuda, mps",
+    ),
+    "a GPU by its number that this machine lacks": (["train", "{folder}", "--device", "cuda:99"], "--device cuda:99: no"),
+    "a number of a device that has none": (
+        ["train", "{folder}", "--device", "cpu:1"],
+        "--device cpu:1: no such device; choose",
     ),
     "an unknown option": (["train", "{folder}", "--widht", "3"], "did you mean --width?"),
     "no images": (["train", "{folder}", "--images", "0"], "images"),

@@ -480,3 +480,10 @@ def test_a_run_without_latents_says_so(tmp_path: Path) -> None:
         leafwing.sample(empty, trust=True)
     with pytest.raises(LeafwingError, match="from neither latents nor conditions"):
         Model.load(empty, trust=True).sample(3)
+
+
+def test_an_npz_file_has_no_other_ending(tmp_path: Path) -> None:
+    run = save(tmp_path / "run", PAIRED, COPY)
+    with pytest.raises(LeafwingError, match=r"g\.png: an \.npz file is written"):
+        leafwing.sample(run, format="npz", out=tmp_path / "g.png", trust=True)
+    assert not (tmp_path / "g.png").exists()

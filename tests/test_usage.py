@@ -46,7 +46,7 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("train photos --mirror yes", ["--mirror is on or off", "leave out 'yes'"]),
         ("train photos --images 5k more", ["--images takes one value, 5k: leave out 'more'"]),
         ("train photos dcgan", ["type leafwing train SOURCE --recipe dcgan"]),
-        ("train photos --device gpu", ["Choose from", "leafwing train --help"]),
+        ("train photos --precision half", ["Choose from", "leafwing train --help"]),
         ("train photos/*.png", ["a pattern of file names; give the folder that has the images: photos"]),
         ("train photos/0.png photos/1.png photos/2.png", ["give the folder that has it: photos"]),
         ("train film.mp4", ["a film, not an image: make images of it first, such as ffmpeg -i"]),

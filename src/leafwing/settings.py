@@ -268,6 +268,8 @@ class Setting:
             if value not in self.choices:
                 raise InvalidOption(self.name, value, f"choose from {', '.join(self.choices)}")
             return value
+        if self.choices and str(value).partition(":")[0] not in self.choices:
+            raise InvalidOption(self.name, value, f"choose from {', '.join(self.choices)}")
         kind = get_args(self.type)[1] if get_origin(self.type) is Annotated else self.type
         if kind == "count":
             return count(value, self.name)  # type: ignore[arg-type]
@@ -295,7 +297,7 @@ def all_settings() -> dict[str, Setting]:
             is_closed = get_origin(plain) is Literal
             choices = get_args(plain) if is_closed else ()
             if get_origin(plain) is Annotated and isinstance(get_args(plain)[1], tuple):
-                plain, choices = get_args(plain)  # the usual values; the engine accepts more, such as cuda:1
+                plain, choices = get_args(plain)  # the usual values; with a number behind a colon there are more: cuda:1
             text = docs[item.name]
             if "Default:" not in text:
                 default = f"{item.default:,}" if item.type == "Count" else item.default

@@ -47,7 +47,7 @@ COMMON: dict[str, tuple[Any, Any]] = {
         "own",
     ),
     "out": (Annotated[Path | None, option("Output folder. Default: inside the run's explore folder.", OUTPUT)], None),
-    "device": (Annotated[Literal[all_settings()["device"].choices], option("Device to compute on.", MACHINE)], "cpu"),
+    "device": (Annotated[Literal[all_settings()["device"].choices] | str, option("Device to compute on.", MACHINE)], "cpu"),
     "trust": (Trust, False),
     "root": (Root, Path("runs")),
     "json": (Json, False),

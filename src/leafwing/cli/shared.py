@@ -75,8 +75,10 @@ def setting_flag(setting: Setting, text: str = "") -> Any:
         text: another help text than the setting's.
     """
     about = Parameter(help=text or setting.help, group=SECTION_GROUPS[setting.section], show_default=False)
-    if setting.choices:
+    if setting.is_closed:
         return Annotated[Literal[setting.choices] | None, about]
+    if setting.choices:  # --help lists them, and others such as cuda:1 are possible
+        return Annotated[Literal[setting.choices] | str | None, about]
     numbers = {Natural: int, Positive: int, int: int, bool: bool}
     return Annotated[numbers.get(setting.type, str) | None, about]
 

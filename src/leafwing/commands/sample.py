@@ -103,6 +103,8 @@ def sample(
 
     if format not in ("grid", "folder", "npz"):
         raise LeafwingError(f"format {format!r}: choose from grid, folder, npz")
+    if format == "npz" and out is not None and Path(out).suffix.lower() not in ("", ".npz"):
+        raise LeafwingError(f"--out {out}: an .npz file is written, so its name should end in .npz")
     seed = check_seed(seed)
     if n is not None:
         n = whole(n, "n", 1)

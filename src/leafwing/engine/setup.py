@@ -89,6 +89,10 @@ def choose(
         raise InvalidOption(
             "device", device, f"not available on this machine or in this build of PyTorch; available: {names}"
         )
+    elif device != kind and device not in (devices := [f"cuda:{number}" for number in range(torch.cuda.device_count())]):
+        raise InvalidOption(
+            "device", device, f"no such device; choose from {', '.join([kind, *devices * (kind == 'cuda')])}"
+        )
     else:
         why["device"] = REQUESTED
     if precision not in PRECISIONS:
