@@ -14,10 +14,28 @@ import pytest
 
 from leafwing.cli.streams import Steady
 from leafwing.commands import stop_signals
+from leafwing.commands.comparison.workers import Workers
 from leafwing.commands.launching import ForwardSignals
 from leafwing.commands.session import stop_requests
 from leafwing.errors import StorageError
 from leafwing.runs import Run
+
+
+class WindowsChild:
+    """A child process as on Windows, where `Popen.send_signal` knows SIGTERM and signals of the console only."""
+
+    def send_signal(self, number: int) -> None:
+        raise ValueError(f"Unsupported signal: {number}")
+
+
+def test_a_signal_that_children_cannot_get_does_not_end_their_parent() -> None:
+    signals = ForwardSignals([WindowsChild()])  # type: ignore[list-item]
+    signals._forward(signal.SIGINT, None)
+    assert signals.count == 1
+    workers = Workers([{}])
+    workers.children.append(WindowsChild())  # type: ignore[arg-type]
+    workers.stop()
+    assert workers.is_stopping()
 
 
 @pytest.fixture(params=["SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1"])

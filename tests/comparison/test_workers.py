@@ -135,6 +135,17 @@ def test_a_run_that_another_process_trains_is_waited_for(finished: Finished) -> 
     assert compare.is_complete(run, budget(None, 600))
 
 
+def test_waiting_for_another_process_is_announced_and_can_be_stopped(finished: Finished) -> None:
+    run = Run(finished[0] / "runs" / "gan-seed0")
+    lines: list[str] = []
+    answers = iter([False, False, True])
+    with FileLock(run.folder / ".lock", thread_local=False), pytest.raises(Stopped):
+        compare.wait_for_lock(run, lambda: next(answers), lines.append, pause=0.01)
+    assert lines == [
+        f"{run.folder} is being trained by another process, perhaps of an earlier comparison: waiting for its end"
+    ]
+
+
 def budget(minutes: float | None, images: int | None) -> Any:
     """A plan with nothing but a budget."""
     return SimpleNamespace(conditions=SimpleNamespace(minutes=minutes, images=images), device="cpu")

@@ -121,7 +121,7 @@ class ForwardSignals:
             return
         self.count += 1
         for child in self.children:
-            child.send_signal(number)
+            stop_signals.send(child, number)
 
 
 def wait(children: Sequence[subprocess.Popen[bytes]], signals: ForwardSignals) -> dict[int, int]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+from contextlib import suppress
 
 URGENT = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM") if hasattr(signal, name))
 """Ctrl-C and SIGTERM. If one of them follows an earlier request, the training stops at once. The others may come twice by themselves:
@@ -14,3 +16,9 @@ def numbers() -> list[int]:
     and SIGUSR1 (which clusters send before the time is up)."""
     others = [getattr(signal, name) for name in ("SIGHUP", "SIGUSR1") if hasattr(signal, name)]
     return [*URGENT, *(number for number in others if signal.getsignal(number) is signal.SIG_DFL)]
+
+
+def send(child: subprocess.Popen[bytes], number: int) -> None:
+    """Sends a signal to a child process. Windows has no Ctrl-C for a single process: there the console passes it to all by itself."""
+    with suppress(ValueError):  # "Unsupported signal"
+        child.send_signal(number)

@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from math import ceil
 from pathlib import Path
 from statistics import median
@@ -119,7 +120,8 @@ def compare(
                 if (folder / "report.html").exists():
                     progress.say(f"{folder / 'report.html'} shows the comparison as it was before, until this one ends")
             reporter = ProgressReporter(plan, record, progress, remaining)
-            workers.run([make_task(plan, record, name, seed, reporter) for name, seed in plan.runs], reporter.update)
+            wait = partial(wait_for_lock, should_stop=workers.is_stopping, say=progress.say)
+            workers.run([make_task(plan, record, name, seed, reporter, wait) for name, seed in plan.runs], reporter.update)
         except KeyboardInterrupt:
             progress.say(f"stopped; the same command continues the comparison in {folder}")
             raise
@@ -160,14 +162,16 @@ def remaining_stages(plan: ComparisonPlan, record: Record, name: str, seed: int)
 
 
 def make_task(
-    plan: ComparisonPlan, record: Record, name: str, seed: int, reporter: ProgressReporter
+    plan: ComparisonPlan, record: Record, name: str, seed: int, reporter: ProgressReporter, wait: Callable[[Run], None]
 ) -> Callable[[RunChild], None]:
     """The task of training and evaluating one run, from its beginning or from its current state."""
 
     def execute(run_child: RunChild) -> None:
         if needs_training(plan, record, name, seed):
             reporter.begin(name, seed, "training")
-            record.update_run(name, seed, **train_run(plan, record, name, seed, run_child), evaluation=None, variety=None)
+            record.update_run(
+                name, seed, **train_run(plan, record, name, seed, run_child, wait), evaluation=None, variety=None
+            )
             reporter.end_training(name, seed)
         state = record.run_state(name, seed)
         if state.status in ("finished", "diverged") and state.evaluation != plan.evaluation:
@@ -185,12 +189,14 @@ def needs_training(plan: ComparisonPlan, record: Record, name: str, seed: int) -
     return not (status == "diverged" or (status == "finished" and is_complete(Run(record.run_folder(name, seed)), plan)))
 
 
-def train_run(plan: ComparisonPlan, record: Record, name: str, seed: int, run_child: RunChild) -> dict[str, Any]:
-    """Trains or resumes a run; returns its status and message for the record."""
+def train_run(
+    plan: ComparisonPlan, record: Record, name: str, seed: int, run_child: RunChild, wait: Callable[[Run], None]
+) -> dict[str, Any]:
+    """Trains or resumes a run, after waiting for another process that trains it; returns its status and message for the record."""
     folder, log = record.run_folder(name, seed), record.log_file(name, seed)
     if (folder / "run.json").exists():
         run = Run(folder)
-        wait_for_lock(run)
+        wait(run)
         if is_complete(run, plan):
             return {"status": "finished", "message": ""}
         arguments = {"run": str(folder), "time": time_limit(plan), "trust": plan.recipes[name].is_file}
@@ -248,15 +254,38 @@ def time_limit(plan: ComparisonPlan) -> float | None:
     return float(60 * minutes * (lateness if plan.conditions.images is None else 1))
 
 
-def wait_for_lock(run: Run, pause: float = 2.0) -> None:
-    """Waits while another process trains this run: it continues if its `leafwing compare` was killed."""
+def wait_for_lock(
+    run: Run,
+    should_stop: Callable[[], bool] = lambda: False,
+    say: Callable[[str], None] = lambda text: None,
+    pause: float = 2.0,
+) -> None:
+    """Waits while another process trains this run: it continues if its `leafwing compare` was killed.
+
+    Args:
+        run: the run.
+        should_stop: whether all work is to stop.
+        say: receives what is waited for, once.
+        pause: seconds between two attempts.
+
+    Raises:
+        Stopped: all work is to stop.
+    """
+    is_known = False
     while True:
+        if should_stop():
+            raise Stopped
         try:
             with run.lock():
                 return
         except StorageError:
             raise
         except LeafwingError:
+            if not is_known:
+                say(
+                    f"{run.folder} is being trained by another process, perhaps of an earlier comparison: waiting for its end"
+                )
+            is_known = True
             time.sleep(pause)
 
 

@@ -20,6 +20,7 @@ from tempfile import TemporaryFile
 from typing import IO, Any
 
 from leafwing import files
+from leafwing.commands import stop_signals
 from leafwing.commands.launching import SHORT_GRACE, ForwardSignals, kill_all
 from leafwing.errors import death_signal
 
@@ -178,7 +179,7 @@ class Workers:
         """Starts nothing new, and asks the running child processes to end."""
         self.has_failed = True
         for child in self.children:
-            child.send_signal(signal.SIGINT)
+            stop_signals.send(child, signal.SIGINT)
 
     def _run_task(self, task: Callable[[RunChild], None]) -> None:
         slot = self.free_slots.get()
@@ -204,7 +205,7 @@ class Workers:
             child = start(request, slot, output, messages)
             self.children.append(child)
             if self.is_stopping():  # requested between the check above and now
-                child.send_signal(signal.SIGINT)
+                stop_signals.send(child, signal.SIGINT)
             code = child.wait()
             self.children.remove(child)
             output.seek(0)
