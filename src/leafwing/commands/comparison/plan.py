@@ -277,7 +277,7 @@ def resolve_comparison(arguments: Mapping[str, Any], progress: Reporter) -> Comp
             require_classifier(evaluation.get("features", "own"), data.spec)
     choice = choose_comparison_features(compared, data, evaluation)
     free, footprint = available_memory(), max(recipe.footprint for recipe in compared.values())
-    fitting = max(1, int(MEMORY_FRACTION * free / footprint)) if free and footprint else runs
+    fitting = runs if free is None or not footprint else max(1, int(MEMORY_FRACTION * free / footprint))
     if jobs is None:
         jobs = torch.cuda.device_count() if device == "cuda" else max(1, cores() // (threads or 1)) if device == "cpu" else 1
         jobs = min(jobs, fitting)
