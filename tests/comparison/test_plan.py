@@ -98,7 +98,7 @@ def test_trainings_get_all_arguments(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     monkeypatch.setattr(
         child, "train", lambda **given: calls.append(given) or SimpleNamespace(stop_reason="interrupted", folder="run")
     )
-    monkeypatch.setattr(child, "reel", lambda folder: None)
+    monkeypatch.setattr(child, "try_to_animate", lambda run: (None, ""))
     request = {"call": "train", "arguments": {**compare.training_arguments(resolved, "gan", 7), "out": "run"}}
     assert child.main(json.dumps(request)) == 130
     (arguments,) = calls
