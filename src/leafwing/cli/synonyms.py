@@ -37,7 +37,7 @@ COMMANDS = {
 }
 """Names of commands, with - for _, and the commands or tools of `explore` that do the same."""
 ARGUMENTS = {
-    "train": "SOURCE", "doctor": "SOURCE", "show": "SOURCE", "prepare": "SOURCE --out FOLDER",
+    "train": "SOURCE", "doctor": "SOURCE", "show": "SOURCE", "prepare": "SOURCE --landmarks --out FOLDER",
     "sample": "RUN", "reel": "RUN", "resume": "RUN",
     "walk": "RUN",
     "evaluate": "RUN", "score": "RUN PICTURES", "translate": "RUN PICTURES", "explore": "RUN TOOL",

@@ -81,6 +81,9 @@ def explain_missing(error: MissingArgumentError, words: Sequence[str]) -> str:
     if name.startswith("--"):
         usage = f"leafwing {command} {ARGUMENTS[command]}"
         return f"{command}: {name} is required: type {usage}; leafwing {command} --help explains it"
+    if command == "prepare" and (flag := next((word for word in ("--landmarks", "--boxes") if word in words[:-1]), None)):
+        value = shlex.quote(words[words.index(flag) + 1])
+        return f"prepare: {flag} takes {value} as its list; the source comes first: leafwing prepare {value} {flag} --out FOLDER"
     example = EXAMPLES.get(name, "") + ", before --source" * (name == "RUN" and "--source" in words)
     usage = f"leafwing {command} {ARGUMENTS.get(command, name)}"
     if name == "TOOL":
