@@ -541,7 +541,7 @@ def test_a_run_resumes_with_another_micro_batch_or_thread_count_and_records_it(f
     assert machine.precision == "fp32", "other settings stay as they were"
     again = leafwing.resume(run.folder, images="+32", device="cpu")
     assert Run(again.folder).settings.machine.micro_batch == 4
-    with pytest.raises(LeafwingError, match="no device 'tpu'"):
+    with pytest.raises(LeafwingError, match="'tpu': choose from auto, cpu, cuda"):
         leafwing.resume(run.folder, images="+32", device="tpu")
 
 

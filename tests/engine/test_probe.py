@@ -32,7 +32,7 @@ def measure_ticks(training: Training, n: int = 6) -> list[dict[str, float]]:
 @every_case
 def test_measuring_has_no_side_effects(name: str, spec: DataSpec) -> None:
     """Weights, buffers, averaged copies, optimisers and random state, bit for bit; and every recipe has all signals."""
-    plain, measured = start(name, spec, 30), start(name, spec, 30)
+    plain, measured = start(name, spec, 48), start(name, spec, 48)
     torch.manual_seed(5)
     list(plain.ticks(plain.batch))
     numbers = torch.rand(3)
@@ -49,7 +49,7 @@ def test_measuring_has_no_side_effects(name: str, spec: DataSpec) -> None:
     compared = SCORED | (
         {"conditional_variety"} if any(output.prior and output.conditions for output in game.abilities.outputs) else set()
     )
-    start_clock, batch = game.at_stage(Clock(0, 30, 0)), batches(spec, game)(0, 6)
+    start_clock, batch = game.at_stage(Clock(0, 48, 0)), batches(spec, game)(0, 6)
     active = [turn for turn in game.turns if turn.times(start_clock)]
     rounds = [turn.play(game.nets, batch, start_clock) for turn in active]
     generating = [r for r in rounds if r.fake is not None]

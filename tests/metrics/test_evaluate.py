@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 import leafwing
-from leafwing import cli
+from leafwing import cli, weights_file
 from leafwing import metrics as room
 from leafwing.commands.evaluate import evaluate
 from leafwing.commands.figures import as_text
@@ -121,7 +121,8 @@ def test_a_checkpoint_that_training_removes_meanwhile(run: Run, monkeypatch: pyt
     shutil.copy(run.weights()[64], run.folder / "weights-000000032.safetensors")
     with pytest.raises(LeafwingError, match="no checkpoint at 32 images; available: 64"):
         evaluate(run, checkpoint=32, metrics="swd", n=100)
-    monkeypatch.setattr("safetensors.torch.load_file", lambda path: [path.unlink(), path.read_bytes()])
+    read = weights_file.read
+    monkeypatch.setattr(weights_file, "read", lambda path: [path.unlink(), read(path)])
     with pytest.raises(LeafwingError, match="has no weights file"):
         Model.load(run)
 

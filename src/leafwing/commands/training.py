@@ -235,7 +235,7 @@ def resume(
             if total != old.schedule.images or (old.schedule.time and limit is None):
                 derived = opened.history.derived_intervals
                 folder, open_intervals = fit_to_length(old.folder, derived, settings.schedule)
-                settings, since = replace(settings, folder=folder), shown if derived else since
+                settings, since = replace(settings, folder=folder), shown if "save_every" in derived else since
             data, _ = split_data(data_config, dataset)
             planned = opened.history.planned or old.schedule.images
             training = new_training(
