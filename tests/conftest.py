@@ -1,4 +1,4 @@
-"""Fixtures of all tests: a separate cache, one CPU thread, and small data."""
+"""Fixtures of all tests: a separate cache, one CPU thread, short measurements, and small data."""
 
 from __future__ import annotations
 
@@ -25,6 +25,14 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         del os.environ["LEAFWING_CACHE"]
     else:
         os.environ["LEAFWING_CACHE"] = before
+
+
+@pytest.fixture(scope="session", autouse=True)
+def short_measurements() -> None:
+    """Speeds are measured for a fraction of a second: tests need some number, and not an accurate one."""
+    from leafwing.commands import plan
+
+    plan.WARM_UP, plan.MEASURED = 0.02, 0.1
 
 
 @pytest.fixture(autouse=True)

@@ -475,7 +475,7 @@ def test_the_command(cats: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert cli.run(["prepare", str(cats), "--landmarks", "a.csv", "b.csv", "--out", str(tmp_path / "three")]) == 2
     assert "one list at most" in capsys.readouterr().err
     assert cli.run(["prepare", "--landmarks", str(cats), "--out", str(tmp_path / "three")]) == 2
-    assert "SOURCE" in capsys.readouterr().err
+    assert "the source comes first" in capsys.readouterr().err
 
 
 def test_rotated_deep_and_transparent_pictures(tmp_path: Path) -> None:

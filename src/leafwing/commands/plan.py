@@ -51,6 +51,8 @@ if TYPE_CHECKING:
     from leafwing.recipes import Card, Value
 
 
+WARM_UP, MEASURED = 1.0, 3.0
+"""Seconds of training before its speed is measured, because the first turns are slower, and seconds of the measurement."""
 INTERVALS = ("save_every", "grid_every", "log_every")
 """The intervals that follow from the length of training if the user sets none."""
 
@@ -411,10 +413,10 @@ def build_training(
 
 def measured_speed(training: Training) -> float:
     """Real images per second, from some seconds of training. The state of the training changes."""
-    list(training.ticks(10**12, seconds=1.0))  # warm-up: the first turns are slower
+    list(training.ticks(10**12, seconds=WARM_UP))
     images, seconds = training.clock.images, training.seconds
     while training.clock.images == images:  # longer if even one turn, which may be the generator's, takes as long
-        list(training.ticks(10**12, seconds=training.seconds + 3.0))
+        list(training.ticks(10**12, seconds=training.seconds + MEASURED))
     return (training.clock.images - images) / (training.seconds - seconds)
 
 

@@ -41,7 +41,7 @@ def find_start(option: str, root: str | Path = ROOT) -> tuple[Run, int]:
 
 
 def with_start(values: Mapping[str, Any], root: str | Path) -> dict[str, Any]:
-    """Settings by name, with `--start` as a path and a number of images: `/work/runs/0001-dcgan@200000`; see `find_start`."""
+    """Settings by name, with `--start` as a path and a number of images: `/home/ann/runs/0001-dcgan@200000`; see `find_start`."""
     if values.get("start") is None:
         return dict(values)
     run, images = find_start(str(values["start"]), root)
