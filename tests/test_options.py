@@ -183,6 +183,7 @@ def without_effect(name: str, recipe: recipes.Recipe, specs: Iterable[DataSpec])
     return result
 
 
+@pytest.mark.slow  # builds and plays each game once for every option
 @pytest.mark.parametrize("name", recipes.names())
 def test_every_option_has_an_effect(name: str) -> None:
     if not lite0.is_installed() and any("lite0" in option.choices for option in recipes.describe(name).options):

@@ -170,7 +170,7 @@ def test_the_estimate_holds_in_the_loop(name: str) -> None:
 
 
 @every_case
-@pytest.mark.parametrize("started", [False, True])
+@pytest.mark.parametrize("started", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_estimating_does_not_change_the_training(name: str, spec: Any, started: bool) -> None:
     estimated, plain = start(name, spec, 36), start(name, spec, 36)
     for training in (estimated, plain):
