@@ -4,7 +4,8 @@ doctor, and for `evaluate` and `compare` beside the training that they measure.
     python bench/first_hour.py photos
 
 Each command runs in a process of its own, as from a terminal, in a temporary folder with an empty cache. `seconds` is what a user
-waits, `cpu` the processor time, which other programs hardly change; `torch` says whether it was imported. One row per command.
+waits, `cpu` the processor time, which other programs hardly change; `imports_torch` (not in the first rows) whether torch was imported. One row per
+command.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ class User:
         *printed, torch = output.splitlines()
         lines = [text for text in (*errors.splitlines(), *printed) if text.strip()]
         answer = next((text for text in lines if text.startswith("leafwing: ")), (printed or lines)[0])
-        self.store("command", line, seconds, answer, cpu=round(cpu, 2), torch=torch == "True", code=child.returncode)
+        self.store("command", line, seconds, answer, cpu=round(cpu, 2), imports_torch=torch == "True", code=child.returncode)
 
     def first(self, line: str) -> None:
         """Wait for the first line of a training and for its first grid of samples, and stop it."""
