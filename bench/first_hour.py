@@ -4,8 +4,8 @@ doctor, and for `evaluate` and `compare` beside the training that they measure.
     python bench/first_hour.py photos
 
 Each command runs in a process of its own, as from a terminal, in a temporary folder with an empty cache. `seconds` is what a user
-waits, `cpu` the processor time, which other programs hardly change; `imports_torch` (not in the first rows) whether torch was imported. One row per
-command.
+waits, `cpu` the processor time, which other programs hardly change; `imports_torch` (not in the first rows) whether torch was
+imported. One row per command.
 """
 
 from __future__ import annotations
