@@ -276,3 +276,20 @@ def test_a_sheet_shows_what_critics_see(tmp_path: Path) -> None:
     with pytest.raises(LeafwingError, match="points"):
         leafwing.show("ring", out=tmp_path / "c.png", augment="ada")
     assert not (tmp_path / "c.png").exists()
+
+
+def test_a_state_of_an_earlier_version_goes_on() -> None:
+    """It had another buffer, and did not say when p last changed."""
+    made = augmentation("ada", planned=1_000)
+    old = {"p": torch.tensor(0.5), "sign": torch.tensor(0.0), "updates": torch.tensor(0.0), "critics": torch.tensor(1.0)}
+    made.restore(old)
+    moves = []
+    for update in range(2 * INTERVAL):
+        made.set_clock(Clock(10_000 + 10 * update, 100_000))
+        made.observe(
+            SimpleNamespace(real_score=torch.ones(4).requires_grad_(), fake_score=torch.zeros(4), fake=torch.zeros(4))
+        )  # type: ignore[arg-type]
+        made.adapt(10)
+        moves.append(float(made.p))
+    assert moves[INTERVAL - 1] == 0.5, "how many images p would have to catch up with is unknown"
+    assert moves[-1] == pytest.approx(0.5 + 10 * INTERVAL / made.speed)

@@ -5,7 +5,7 @@ With few images a critic memorises them, and its scores of others become useless
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -163,6 +163,11 @@ class Augmentation(nn.Module):
             self.sign += weight * (real - fake).sign().mean()
             self.observed = True
 
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Goes on from a `state_dict`. Those of earlier versions do not say when p last changed: then it does not until it is due."""
+        names = self.state_dict().keys()
+        self.load_state_dict({"since": torch.tensor(-1)} | {name: value for name, value in state.items() if name in names})
+
     @torch.no_grad()
     def adapt(self, images: int) -> None:
         """Adapts p every `INTERVAL` updates of critics, after one with so many images; reads nothing on the host.
@@ -173,7 +178,8 @@ class Augmentation(nn.Module):
         self.updates += 1
         due = self.updates >= INTERVAL
         shown = self.images + images
-        step = (self.sign / INTERVAL - TARGET).sign() * (shown - self.since) / self.speed
+        since = torch.where(self.since < 0, shown, self.since)
+        step = (self.sign / INTERVAL - TARGET).sign() * (shown - since) / self.speed
         self.since.copy_(torch.where(due, shown, self.since))
         self.p.copy_(torch.where(due, (self.p + step).clamp(0, 1), self.p))
         self.sign.copy_(torch.where(due, torch.zeros_like(self.sign), self.sign))

@@ -350,7 +350,7 @@ class Engine:
         self.set_rng_state(state["random"])
         self._stage = state.get("stage", "")
         if self.augmentation is not None and "augmentation" in state:
-            self.augmentation.load_state_dict(state["augmentation"])
+            self.augmentation.restore(state["augmentation"])
         buffers, world_size = self._buffers(), self.processes.world_size
         # With another number of processes all of them continue with the buffers of the first, which the weights file has.
         for name, values in state.get("local", {}).items():

@@ -24,13 +24,10 @@ from leafwing.metrics.fid import frechet_distance
 from leafwing.metrics.kid import kernel_distance
 from leafwing.metrics.prdc import NAMES, precision_recall
 
-VERSION = 1
+VERSION = 2
 """Part of the name of a stored scale: increment it when the same data give other values."""
 NOISE = 64
 """Pictures of noise: they are alike to a feature network, so that more would change nothing."""
-MIN_OTHERS = 100
-"""If fewer real images are left over than this, and than are used, the scale compares halves of those that are used."""
-
 MIN_HALF = 6
 """Smallest half for which all metrics are defined."""
 
