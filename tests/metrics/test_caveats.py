@@ -14,7 +14,7 @@ from leafwing.metrics.table import RunResult, tabulate
 PROTOCOL = {
     "n_real": 2_000, "n_fake": 2_000, "split": "held-out", "shape": "64x64x3", "fit": "crop", "resize": "lanczos", "mirror": False,
     "output": "image", "conditions": "defaults", "features": "own", "network": "0" * 16, "data": "0" * 16, "seed": 0,
-    "precision": "fp32", "version": 1,
+    "precision": "fp32", "version": 2,
 }  # fmt: skip
 
 

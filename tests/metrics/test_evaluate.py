@@ -154,7 +154,7 @@ def test_rows_are_complete_and_stored(run: Run) -> None:
         "seed": 3,
         "precision": "fp32",
         "resize": "lanczos",
-        "version": 1,
+        "version": 2,
         "output": "image",
     }
     row["protocol"]["network"] = network

@@ -10,7 +10,7 @@ from typing import Any
 
 from leafwing.errors import LeafwingError
 
-VERSION = 1
+VERSION = 2
 """Version of all metrics and feature networks: increment it when the same samples give a different value."""
 
 AS_REAL, DEFAULTS = "as the real ones", "defaults"
