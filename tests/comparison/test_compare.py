@@ -268,7 +268,7 @@ def test_different_protocols_are_refused_and_then_evaluated_again(
         row["protocol"] |= {"version": 0}
     (copy / "compare.json").write_text(json.dumps(content))
     (copy / "report.html").unlink()
-    with pytest.raises(LeafwingError, match=r"version: 1 and 0.*repeat the evaluation of all runs"):
+    with pytest.raises(LeafwingError, match=r"version: 2 and 0.*repeat the evaluation of all runs"):
         commands.compare("ring", **RING, out=copy)
     assert not (copy / "report.html").exists()
     assert commands.compare("ring", **RING, out=copy)["runs"] == finished[1]["runs"]
