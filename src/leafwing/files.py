@@ -29,6 +29,10 @@ def storage(what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if isinstance(error, FileNotFoundError):
+            raise StorageError(
+                f"cannot write {what}: its folder no longer exists. If it was moved or renamed, go on with it where it is now"
+            ) from error
         reason = error.strerror or str(error)
         raise StorageError(
             f"cannot write {what}: {reason}. Files saved earlier are intact: free some disk space or fix the folder's permissions"
