@@ -97,6 +97,7 @@ ARROWS: dict[str, set[str]] = {
         "fields",
         "conditions",
         "files",
+        "weights_file",
         "quantities",
         "pictures",
         "pixels",

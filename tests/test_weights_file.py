@@ -51,7 +51,7 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 
 def test_tensors_are_read_back(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
-    path.write_bytes(weights_file.serialise(TENSORS, 120))
+    path.write_bytes(weights_file.serialise(TENSORS, images=120))
     tensors = weights_file.read(path)
     assert same(tensors, TENSORS)
     assert {name: value.dtype for name, value in tensors.items()} == {name: value.dtype for name, value in TENSORS.items()}
@@ -65,7 +65,7 @@ def test_files_of_earlier_versions_have_no_checksum(tmp_path: Path) -> None:
 
 def test_a_flipped_bit_is_noticed_or_harmless(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
-    content, random = weights_file.serialise(TENSORS, 120), Random(0)
+    content, random = weights_file.serialise(TENSORS, images=120), Random(0)
     data = 8 + int.from_bytes(content[:8], "little")
     for byte in range(len(content)):
         bit = 8 * byte + random.randrange(8)

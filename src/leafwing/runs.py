@@ -392,7 +392,7 @@ class Run:
 
         images = int(state["images"])
         path = self.folder / f"weights-{images:09d}.safetensors"
-        files.write(path, weights_file.serialise(tensors_of(game), images))
+        files.write(path, weights_file.serialise(tensors_of(game), images=images))
         buffer = io.BytesIO()  # `files.write` reports a full disk as a StorageError
         torch.save(dict(state), buffer)
         files.write(self.folder / "resume.pt", buffer.getvalue())

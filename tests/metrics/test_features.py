@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -144,11 +144,17 @@ def test_a_network_is_trained_once(short: None, tmp_path: Path, monkeypatch: pyt
     assert all(torch.equal(value, again.state_dict()[name]) for name, value in net.state_dict().items())
 
 
-def test_a_damaged_file_is_replaced(short: None, tmp_path: Path) -> None:
+@pytest.mark.parametrize("damage", ["cut", "a flipped bit", "no checksum"])
+def test_a_damaged_file_is_replaced(short: None, tmp_path: Path, damage: str) -> None:
     data = noise()
     _, digest = own.feature_network(data, cache=tmp_path)
     (path,) = (tmp_path / "networks").glob("*.safetensors")
-    path.write_bytes(path.read_bytes()[:-8])
+    content = path.read_bytes()
+    if damage == "no checksum":
+        save_file(load_file(path), path)
+    else:
+        path.write_bytes(content[:-8] if damage == "cut" else content[:-8] + bytes([content[-8] ^ 1]) + content[-7:])
+    assert path.read_bytes() != content
     assert own.feature_network(data, cache=tmp_path)[1] == digest
 
 

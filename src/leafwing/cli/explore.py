@@ -38,9 +38,10 @@ COMMON: dict[str, tuple[Any, Any]] = {
     "data": (Annotated[str | None, option("Real images to use instead of the run's data set.", FOLDER)], None),
     "features": (
         Annotated[
-            Literal["own", "pixels", "inception"],
+            Literal["own", "lite0", "pixels", "inception"],
             option(
-                "Feature network that compares images: own (a small network trained on your data), pixels or inception.",
+                "Feature network that compares images: own (a small network trained on your data), lite0 (a classifier of "
+                "photographs), pixels or inception.",
                 COMPARISON,
             ),
         ],

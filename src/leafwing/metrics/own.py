@@ -14,15 +14,14 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from filelock import FileLock
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from leafwing import files
+from leafwing import files, weights_file
 from leafwing.data import Dataset
 from leafwing.data.pack import cache_folder
 from leafwing.errors import LeafwingError
@@ -95,28 +94,38 @@ def feature_network(
     with deterministic():
         net = Network(data.spec, len(data.spec.labels) if data.labels is not None else 0)
     net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # convolutions are faster in it
-    if not load_weights(net, path):
+    if load_weights(net, path) is None:
         with files.storage(str(folder)):
             folder.mkdir(parents=True, exist_ok=True)
             lock = FileLock(path.with_suffix(".lock"))
             lock.acquire()  # other processes that need the same network wait
         try:
-            if not load_weights(net, path):
+            if load_weights(net, path) is None:
                 train(net, data, report_progress)
-                files.write(path, save({key: value.contiguous() for key, value in net.state_dict().items()}))
+                save_weights(net, path)
         finally:
             lock.release()
     return net.eval().requires_grad_(False), files.digest(path)
 
 
-def load_weights(net: nn.Module, path: Path) -> bool:
-    """Loads the weights of a network from a file; returns whether that succeeded."""
+def save_weights(net: nn.Module, path: Path, **facts: Any) -> None:
+    """Writes the weights of a network to a file of the cache, with a checksum and whatever else is recorded."""
+    files.write(path, weights_file.serialise({key: value.contiguous() for key, value in net.state_dict().items()}, **facts))
+
+
+def load_weights(net: nn.Module, path: Path) -> dict[str, Any] | None:
+    """Loads the weights of a network from a file of the cache.
+
+    Returns:
+        What is recorded with them; None if the file is missing, damaged, incompatible, or has no checksum.
+    """
     try:
-        files.require_file(path)
-        net.load_state_dict(load(path.read_bytes()))
-    except (OSError, SafetensorError, RuntimeError, LeafwingError):  # missing, damaged, or incompatible
-        return False
-    return True
+        tensors, facts = weights_file.read_with_facts(path)
+        if facts is not None:
+            net.load_state_dict(tensors)
+    except (RuntimeError, LeafwingError):
+        return None
+    return facts
 
 
 def cache_key(data: Dataset) -> str:

@@ -13,14 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
 from leafwing.data.dataset import Dataset
 from leafwing.data.pack import cache_folder
-from leafwing.files import parse_json, storage, write
+from leafwing.files import storage
+from leafwing.metrics.own import load_weights, save_weights
 from leafwing.pixels import to_floats
 from leafwing.progress import ProgressCallback, no_progress
 
@@ -92,8 +91,7 @@ def load_reader(
     reader = train(digits, report_progress)
     with storage(str(path.parent)):
         path.parent.mkdir(parents=True, exist_ok=True)
-    metadata = {"accuracy": json.dumps(reader.accuracy), "digits": digits.source}
-    write(path, lambda temporary: save_file(reader.network.state_dict(), temporary, metadata))
+    save_weights(reader.network, path, accuracy=reader.accuracy, digits=digits.source)
     return reader
 
 
@@ -135,12 +133,8 @@ def train(digits: Dataset, report_progress: ProgressCallback = no_progress) -> R
 
 def _read(path: Path) -> Reader | None:
     """The cached reader; None if missing or unreadable."""
-    with torch.device("meta"):  # without initialising weights
+    with torch.random.fork_rng(devices=[]):  # initial weights draw random numbers
         network = Network()
-    try:
-        with safe_open(path, "pt") as file:
-            accuracy = float(parse_json(file.metadata()["accuracy"]))
-            network.load_state_dict({name: file.get_tensor(name) for name in file.keys()}, assign=True)  # noqa: SIM118
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError):
-        return None
-    return Reader(network.eval().requires_grad_(False), accuracy)
+    facts = load_weights(network, path)
+    accuracy = None if facts is None else facts.get("accuracy")
+    return Reader(network.eval().requires_grad_(False), accuracy) if isinstance(accuracy, float) else None

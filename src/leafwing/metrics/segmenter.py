@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from filelock import FileLock
-from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -35,7 +34,7 @@ from leafwing.errors import LeafwingError
 from leafwing.fields import Field, Image, Segmentation
 from leafwing.metrics.evidence import Evidence, Measure
 from leafwing.metrics.intervals import with_interval
-from leafwing.metrics.own import cache_key, composite_on_white, deterministic, load_weights
+from leafwing.metrics.own import cache_key, composite_on_white, deterministic, load_weights, save_weights
 from leafwing.pixels import to_bytes
 from leafwing.progress import ProgressCallback, no_progress
 
@@ -288,15 +287,15 @@ def load_segmenter(
     settings = [VERSION, cache_key(data), output, name, SIDE, WIDTHS, STEPS, BATCH, RATE, classes]
     folder = cache_folder(cache) / "networks"
     path = folder / f"segmenter-{hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:32]}.safetensors"
-    if not load_weights(net, path):
+    if load_weights(net, path) is None:
         with files.storage(str(folder)):
             folder.mkdir(parents=True, exist_ok=True)
             lock = FileLock(path.with_suffix(".lock"))
             lock.acquire()  # other processes that need the same network wait
         try:
-            if not load_weights(net, path):
+            if load_weights(net, path) is None:
                 train(segmenter, data, output, report_progress)
-                files.write(path, save({key: value.contiguous() for key, value in net.state_dict().items()}))
+                save_weights(net, path)
         finally:
             lock.release()
     net.eval().requires_grad_(False)
