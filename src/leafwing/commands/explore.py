@@ -101,6 +101,7 @@ def explore(
     for name in options:
         if name not in names:
             raise LeafwingError(f"{tool} has no option {name!r}{did_you_mean(name, names)}")
+    options = with_paths(function, options)
     check_choices(function, options)
     if features not in FEATURES:
         raise LeafwingError(f"no feature network {features!r}{did_you_mean(features, list(FEATURES))}")
@@ -152,6 +153,17 @@ def check_choices(tool: Callable[..., Finding], options: Mapping[str, Any]) -> N
     for name, value in options.items():
         if get_origin(hints[name]) is Literal and value not in get_args(hints[name]):
             raise InvalidOption(name, value, f"choose from {', '.join(get_args(hints[name]))}")
+
+
+def with_paths(tool: Callable[..., Finding], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options in which files that are named by a text are paths."""
+    hints = get_type_hints(tool)
+    return {
+        name: Path(value)
+        if isinstance(value, str) and Path in get_args(hints[name]) and str not in get_args(hints[name])
+        else value
+        for name, value in options.items()
+    }
 
 
 def plain_options(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -156,6 +156,8 @@ def sample(
         share = share_of(total, processes.rank, processes.world_size)
         named: dict[str, Any] = {**inputs}
         blocks = model.stream(latents, output=output, seed=seed, part=share, **named)
+        if processes.first:
+            blocks = counted(blocks, share.stop - share.start, reporter)
         if format == "folder":
             label_kind = model.spec.fields.get("label")
             names = label_kind.names if isinstance(label_kind, Label) else ()
@@ -256,7 +258,8 @@ def sample_seeds(
         files.write(target / SEEDS_FILE, json.dumps(about, indent=2) + "\n")
 
     def images() -> Iterator[tuple[Path, Pixels]]:
-        for seed in new:
+        for i, seed in enumerate(new):
+            reporter.report_progress("generating samples", i, len(new))
             latents, inputs, _ = plans.get(seed) or plan_samples(model, 1, seed, output, label, conditions, None)
             named: dict[str, Any] = {**inputs}
             block = torch.cat(list(model.stream(latents, output=output, seed=seed, **named)))
@@ -510,6 +513,15 @@ def share_of(n: int, rank: int, processes: int) -> slice:
 
     blocks = -(-n // BLOCK)
     return slice(*(min(n, BLOCK * (number * blocks // processes)) for number in (rank, rank + 1)))
+
+
+def counted(blocks: Iterable[Tensor], n: int, reporter: Reporter) -> Iterator[Tensor]:
+    """Blocks of n samples in all, whose progress is reported."""
+    done = 0
+    for block in blocks:
+        yield block
+        done += len(block)
+        reporter.report_progress("generating samples", done, n)
 
 
 def image_files(
