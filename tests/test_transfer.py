@@ -98,6 +98,13 @@ def test_averages_that_are_missing_begin_as_the_weights(tmp_path: Path) -> None:
     assert torch.allclose(after["G.average:body.0.weight"], weights(plain, 64)["G:body.0.weight"], atol=1e-6)
 
 
+def test_a_mean_of_past_weights_begins_with_those_that_were_taken(tmp_path: Path) -> None:
+    options = {**TINY, "discrimination": False, "lr_g": 1e-30, "lr_d": 1e-30}
+    plain = leafwing.train("digits", "improved_gan", out=tmp_path / "plain", **options)
+    run = leafwing.train("digits", "improved_gan", out=tmp_path / "run", start=str(plain.folder), history=1.0, **options)
+    assert all(abs(record["losses"][f"{name}/history_{name}"]) < 1e-12 for record in run.records() for name in "GD")
+
+
 def test_other_networks_are_refused(earlier: Run, tmp_path: Path) -> None:
     with pytest.raises(LeafwingError, match=r"start.*no weight of dcgan at 64 images fits these networks"):
         leafwing.train("ring", "gan", out=tmp_path / "run", start=str(earlier.folder), images=64, threads=1)

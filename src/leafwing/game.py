@@ -271,6 +271,7 @@ class Round:
             further heads returns (scores, outputs of the heads). None for a round that is not scored.
         judge_fake: the same for fake samples, if their condition differs.
         beside: a further tensor passed to both judges after the samples, such as the input of a translator; None for none.
+        beside_fake: the same for the judge of fake samples, if it is another one.
         extras: further tensors that the terms need, accessible as attributes.
     """
 
@@ -288,6 +289,7 @@ class Round:
         judge: Callable[..., Any] | None = None,
         judge_fake: Callable[..., Any] | None = None,
         beside: Tensor | None = None,
+        beside_fake: Tensor | None = None,
         **extras: Any,
     ) -> None:
         # Terms use only what the play of their turn provides, so that they need not check for None.
@@ -295,6 +297,7 @@ class Round:
         self.judge = cast("Callable[..., Any]", judge)
         self.judge_fake = judge_fake or self.judge
         self.beside = () if beside is None else (beside,)
+        self.beside_fake = self.beside if beside_fake is None else (beside_fake,)
         self.__dict__.update(extras)
 
     @cached_property
@@ -315,7 +318,7 @@ class Round:
     @cached_property
     def fake_output(self) -> Any:
         """The judge's full output for the fake samples."""
-        return self.judge_fake(self.fake, *self.beside)
+        return self.judge_fake(self.fake, *self.beside_fake)
 
     @property
     def real_heads(self) -> Tensor:

@@ -19,7 +19,8 @@ from leafwing.engine.augmentation import INTERVAL, TARGET, Augmentation, parse
 from leafwing.engine.capture import Rehearsal
 from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.fields import Image as ImageField
-from leafwing.game import Clock, DataSpec, Nets, Round
+from leafwing.fields import Segmentation
+from leafwing.game import Batch, Clock, DataSpec, Nets, Round
 from leafwing.loop import Training
 from tiny import THREADS, batches, build, first_data, load, same, tensors
 
@@ -187,6 +188,29 @@ def test_pairs_are_moved_together_and_keep_their_own_colours() -> None:
     images, beside = made(x, x)
     assert beside.min() >= -1e-6, "colours of the other image are not changed"
     assert images.min() < -0.1
+
+
+@pytest.mark.parametrize("turn", [1, 2])
+def test_classes_of_pixels_are_moved_with_their_images(turn: int) -> None:
+    classes = Segmentation(16, 16, ("left", "right"))
+    spec = DataSpec(
+        {"image": ImageField(16, 16), "segmentation": classes, "input": ImageField(16, 16), "input_segmentation": classes},
+        unpaired=("input", "input_segmentation"),
+    )
+    game = build("sggan_gradient", spec)
+    maps = torch.zeros(8, 2, 16, 16)
+    maps[:, 0, :, :8], maps[:, 1, :, 8:] = 1, 1
+    images = maps[:, :1].expand(-1, 3, -1, -1)  # 1 on the left, 0, where nothing is moved to either, on the right
+    batch = Batch({"image": images, "segmentation": maps, "input": images, "input_segmentation": maps})
+    r = game.turns[turn].play(game.nets, batch, Clock(total=100))
+    shown: list[tuple[Tensor, Tensor]] = []
+    r.judge = r.judge_fake = lambda image, beside: shown.append((image, beside)) or torch.zeros(len(image))  # type: ignore[func-returns-value]
+    r.fake = images
+    augmentation("diff:translation,cutout").wrap(r)
+    assert r.real_score.shape == r.fake_score.shape == (8,)
+    for image, beside in shown:
+        assert torch.equal(image[:, :1], beside[:, :1])
+        assert not torch.equal(beside, maps)
 
 
 def test_points_are_refused(tmp_path: Path) -> None:

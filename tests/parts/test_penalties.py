@@ -228,6 +228,9 @@ def test_the_historical_average_covers_all_previous_weights() -> None:
     assert term.mean.tolist() == pytest.approx(torch.stack(past).mean(0).flatten().tolist())
     assert net.weight.grad is not None
     assert set(term.state_dict()) == {"count", "mean"}
+    term.restart(nets)
+    assert term(r).item() == 0
+    assert term.count == 1
 
 
 def test_a_former_pair_is_ranked_below_real_samples_and_changes_only_on_update() -> None:
@@ -257,4 +260,7 @@ def test_a_former_pair_is_ranked_below_real_samples_and_changes_only_on_update()
     assert loss().item() == pytest.approx(expected([g.weight.detach(), initial[1]]))
     term.snapshot_d(nets)
     assert loss().item() == pytest.approx(expected([g.weight.detach(), d[0].weight.detach()]))
+    r = Round(nets, real, torch.zeros(2, 2), d)
+    r.augment = lambda samples: samples * 0  # critics see changed samples, also those of the former pair
+    assert term(r).item() == pytest.approx(0.5 * (2.0 - real @ d[0].weight[0]).clamp_min(0).mean().item())
     assert len(term.state_dict()) == 2

@@ -204,6 +204,13 @@ def test_discogan_s_r_rises_after_the_warm_up_if_training_is_long() -> None:
     assert after / before == pytest.approx(50)
 
 
+def test_discogan_s_r_does_not_fall_when_training_is_extended() -> None:
+    game, batch = build("discogan"), batches(SAME)(0, 4)
+    clocks = [Clock(100, 100), Clock(100, 400, planned=100), Clock(20, 100)]
+    at_end, extended, early = (losses(game, 1, batch, clock)["reconstruction"].item() for clock in clocks)
+    assert extended == at_end == pytest.approx(50 * early)
+
+
 def test_discogan_s_critics_move_in_every_third_round() -> None:
     d, g = build("discogan").turns
     assert [(d.times(clock), g.times(clock)) for clock in (replace(START, round=i) for i in range(6))] == 2 * [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from leafwing import weights_file
 from leafwing.config import DataConfig, Start
@@ -17,7 +17,14 @@ from leafwing.runs import ROOT, Run
 if TYPE_CHECKING:
     from torch import nn
 
-    from leafwing.game import Game
+    from leafwing.game import Game, Nets
+
+
+@runtime_checkable
+class Restarts(Protocol):
+    """A loss term whose state follows the weights, such as their mean: without a saved state it begins with those that were taken."""
+
+    def restart(self, nets: Nets) -> None: ...
 
 
 def find_start(option: str, root: str | Path = ROOT) -> tuple[Run, int]:
@@ -86,11 +93,16 @@ def start_from(game: Game, option: str, say: Callable[[str], None] = lambda text
     fitting = {key: tensors[key] for key in ours if key in tensors and tensors[key].shape == ours[key].shape}
     if not any(value.dim() > 1 for value in fitting.values()):  # single biases fit by chance
         raise InvalidOption("start", option, f"no weight of {run.recipe} at {images:,} images fits these networks")
+    restarted: list[Restarts] = []
     for module_name, module in game.modules().items():
         state = {
             key.removeprefix(f"{module_name}:"): value for key, value in fitting.items() if key.startswith(f"{module_name}:")
         }
         module.load_state_dict(state, strict=False)
+        if not state and isinstance(module, Restarts):
+            restarted.append(module)
+    for term in restarted:
+        term.restart(game.nets)
     missing = [
         f"{key} ({'x'.join(map(str, ours[key].shape))}, there {'x'.join(map(str, tensors[key].shape))})"
         if key in tensors

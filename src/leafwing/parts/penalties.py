@@ -110,6 +110,12 @@ class HistoricalAverage(nn.Module):
         return self.weight * (self._weights(getattr(r.nets, self.player)) - self.mean).square().sum()
 
     @torch.no_grad()
+    def restart(self, nets: Nets) -> None:
+        """Forgets the past: the mean is that of the current weights."""
+        self.count.fill_(1.0)
+        self.mean.copy_(self._weights(getattr(nets, self.player)))
+
+    @torch.no_grad()
     def update(self, nets: Nets) -> None:
         """Updates the mean with the current weights."""
         self.count += 1
@@ -136,7 +142,7 @@ class PreviousStageRanking(nn.Module):
         self.prior, self.margin, self.weight = prior, margin, weight
 
     def forward(self, r: Round) -> Tensor:
-        previous = scores(self.D(self.G(self.prior(len(r.real), r.real.device))))
+        previous = scores(self.D(r.augment(self.G(self.prior(len(r.real), r.real.device)))))
         return self.weight * relu(previous + self.margin - r.real_score).mean()
 
     def snapshot_g(self, nets: Nets) -> None:

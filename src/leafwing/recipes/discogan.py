@@ -66,7 +66,8 @@ def discogan(
     both, cycles = consistency == "both", consistency != "none"
 
     def share(clock: Clock) -> float:
-        return (0.01 if clock.images < min(warm_up, clock.total / 2) else rate) if cycles else 0.0
+        is_warming_up = clock.images < warm_up and clock.planned_progress < 0.5
+        return (0.01 if is_warming_up else rate) if cycles else 0.0
 
     def play(nets: Nets, batch: Batch, clock: Clock) -> Round:
         x, y = batch.input, batch.image

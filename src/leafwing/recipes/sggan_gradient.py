@@ -72,17 +72,17 @@ def sggan_gradient(
     def translate(nets: Nets, batch: Batch, clock: Clock) -> Round:
         fake_image, fake_input = nets.G(batch.input), nets.F(batch.image)
         shown, input_shown = (batch[name] if classes else None for name in MAPS.values())
-        back = Round(nets, batch.input, fake_input, lambda x: nets.D_input(x, shown), maps=batch.get("input_segmentation"))
+        back = Round(nets, batch.input, fake_input, nets.D_input, beside=shown, maps=batch.get("input_segmentation"))
         again = {"image_again": nets.G(fake_input), "input_again": nets.F(fake_image), "maps": batch.segmentation}
-        return Round(nets, batch.image, fake_image, lambda x: nets.D_image(x, input_shown), back=back, **again)
+        return Round(nets, batch.image, fake_image, nets.D_image, beside=input_shown, back=back, **again)
 
     def judging(name: str, other: str, g: str) -> Play:
         def play(nets: Nets, batch: Batch, clock: Clock) -> Round:
             critic, past, fake = getattr(nets, f"D_{name}"), getattr(nets, f"past_{name}s"), getattr(nets, g)(batch[other])
             if not classes:
-                return Round(nets, batch[name], past(fake), lambda x: critic(x, None))
+                return Round(nets, batch[name], past(fake), critic)
             fake, shown = past(torch.cat([fake, batch[MAPS[other]]], 1)).split([fake.shape[1], classes], 1)
-            return Round(nets, batch[name], fake, lambda x: critic(x, batch[MAPS[name]]), lambda x: critic(x, shown))
+            return Round(nets, batch[name], fake, critic, beside=batch[MAPS[name]], beside_fake=shown)
 
         return play
 
