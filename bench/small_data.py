@@ -57,7 +57,7 @@ LEAST_HELD_OUT = 200
 def train(args: Any, name: str, pictures: int, seed: int) -> leafwing.Run:
     """A finished run of a choice, trained now unless its folder exists."""
     options = dict(CHOICES[name])
-    label = name.replace(" ", "-").replace("+", "-")
+    label = name.replace(" ", "-").replace("+", "-") + (f"-from-{args.start.name}" if args.start else "")
     folder = (
         args.runs / f"{Path(args.source).name}-{pictures}-{args.size}-{label}-{args.images or f'{args.minutes:g}m'}-{seed}"
     )
@@ -66,7 +66,8 @@ def train(args: Any, name: str, pictures: int, seed: int) -> leafwing.Run:
     total = len(load(args.source, size=args.size))
     return leafwing.train(
         args.source, options.pop("recipe"), size=args.size, mirror=True, hold_out=total - pictures, seed=seed, threads=1, out=folder,
-        images=args.images or "100M", time=None if args.images else f"{args.minutes:g}m", progress=ConsoleReporter(), **options,
+        images=args.images or "100M", time=None if args.images else f"{args.minutes:g}m", progress=ConsoleReporter(),
+        start=str(args.start) if args.start else None, **options,
     )  # fmt: skip
 
 
@@ -130,6 +131,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1, help="number of seeds")
     parser.add_argument("--first-seed", type=int, default=0, help="first seed")
     parser.add_argument("--runs", type=Path, default=Path("runs/small-data"), help="folder of the runs")
+    parser.add_argument("--start", type=Path, help="begin with the weights of this run")
     parser.add_argument("--checkpoint", type=int, help="measure this checkpoint, in images, instead of the last one")
     parser.add_argument("--show", action="store_true", help="only print existing rows")
     args = parser.parse_args()
@@ -147,7 +149,8 @@ def main() -> None:
             cpu = time.process_time() - cpu
             last = next((record for record in run.records() if record["images"] == args.checkpoint), run.records()[-1])
             row = {"bench": "small_data", "source": Path(args.source).name, "pictures": pictures, "size": args.size}
-            row |= {"choice": name, "options": run.options, "augment": CHOICES[name].get("augment"), "seed": seed}
+            choice = f"{name}, from {args.start.name}" if args.start else name
+            row |= {"choice": choice, "options": run.options, "augment": CHOICES[name].get("augment"), "seed": seed}
             row |= {
                 "minutes": args.minutes if not args.images else None,
                 "images": last["images"],
