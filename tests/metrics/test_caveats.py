@@ -58,6 +58,7 @@ def test_few_images_and_training_images_are_named() -> None:
     (training, *others) = caveats.of_rows([row("kid", split="train"), row("recall", split="train")])
     assert "--hold-out auto" in training
     assert others == []
+    assert caveats.of_rows([row("kid", held_out=945), row("copied", split="train", held_out=945)]) == [], "of memorisation"
     (training,) = caveats.of_rows([row("kid", split="train", n_real=40)])
     assert "--hold-out 4," in training
     assert caveats.of_rows([row("modes", split="train", shape="points")]) == []
