@@ -28,14 +28,14 @@ from rows import argument_parser, store
 FOLDER = Path(__file__).parent.parent / "docs" / "guide" / "troubles"
 COMMON = "--size 32 --width 32 --batch 32 --threads 1 --seed 0"
 """Options of all trainings."""
-GOOD = "--recipe dcgan --images 120k --ema 5k"
+GOOD = "--recipe dcgan --images 200k --ema 5k"
 FAULTS = {
     "noise": "--recipe dcgan --images 8k --lr-g 2e-3 --lr-d 2e-5",
     "one-colour": "--recipe dcgan --images 1k",
     "checkerboard": "--recipe dcgan --images 16k",
     "collapse": "--recipe gan --images 12k --lr-g 0.1 --lr-d 0.1",
 }
-STAGES = (4_000, 16_000, 40_000, 120_000)
+STAGES = (10_000, 50_000, 200_000)
 """Images after which `progress` shows samples."""
 SIDE, GAP, SCALE = 4, 16, 2
 """Samples in a row of a block, and rows; pixels between blocks; enlargement."""
@@ -86,7 +86,7 @@ def main() -> None:
     args = parser.parse_args()
     FOLDER.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        kept = "--save-every 4k --keep-every 1"
+        kept = "--save-every 5k --keep-every 1"
         good = train(args.source, f"{GOOD} {kept}", Path(folder) / "good", args.results, "good")
         reached = [int(path.stem.partition("-")[2]) for path in sorted(good.folder.glob("weights-*.safetensors"))]
         beside([block(good, min(n for n in reached if n >= 0.99 * stage)) for stage in STAGES], "progress")
