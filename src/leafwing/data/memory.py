@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
+from leafwing.data import formats
 from leafwing.data.arrays import IMAGES, row_entries, source_of
 from leafwing.data.dataset import Dataset
 from leafwing.data.label_lists import LABEL
@@ -229,7 +230,7 @@ def _encode(pictures: _Items, row: int) -> bytes:
     picture = pictures[row]
     if not isinstance(picture, Image.Image):
         raise UnusableImageError(f"is {type(picture).__name__}, and the first item is a PIL picture")
-    picture = ImageOps.exif_transpose(picture)
+    picture = ImageOps.exif_transpose(formats.to_positive(picture))
     if picture.mode == "I":  # 32 bits, which PNG has not
         values = np.asarray(picture)
         fits = 0 <= values.min() <= values.max() <= 65535
