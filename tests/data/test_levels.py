@@ -55,6 +55,8 @@ def slices(low: float, high: float, dtype: Any, count: int = 4) -> list[np.ndarr
         (0, 60000, np.uint16, None),
         (0, 100_000, np.int32, (0, 100_000)),
         (0, 1, np.float32, None),
+        (0, 1.00390625, np.float32, (0, 1.00390625)),
+        (0, 16, np.float32, (0, 16)),
         (0, 255, np.float32, (0, 255)),
         (-2.5, 7.5, np.float32, (-2.5, 7.5)),
     ],
@@ -138,6 +140,13 @@ def test_outliers_are_mentioned_with_the_way_out(tmp_path: Path) -> None:
     (note,) = [note for note in load(path, size=SIZE).notes if "nearly black" in note]
     assert note.endswith("--levels 1%:99% leaves out the most extreme values.")
     assert not any("nearly black" in note and "4 of 4" in note for note in load(path, size=SIZE, levels="1%:99%").notes)
+
+
+def test_what_is_nearly_white_is_mentioned_with_the_way_out(tmp_path: Path) -> None:
+    path = write(tmp_path, slices(65535 - 4095, 65535, np.uint16))
+    (note,) = [note for note in load(path, size=SIZE).notes if "nearly white" in note]
+    assert note.endswith("--levels 1%:99% leaves out the most extreme values.")
+    assert not any("nearly white" in note for note in load(path, size=SIZE, levels="1%:99%").notes)
 
 
 def test_levels_can_be_chosen(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from leafwing.data.levels import DARK, white_of
 from leafwing.data.sources import Column, Entry, Source
 from leafwing.errors import LeafwingError
 from leafwing.files import require_file
@@ -182,13 +183,13 @@ def _conversion(where: Path | str, array: Rows) -> tuple[Callable[[np.ndarray], 
         return lambda image: image.astype(np.uint8) * 255, "Values false and true became black and white."
     ranges = np.array([(block.min(), block.max()) for block in _blocks(array)], np.float64)
     low, high = float(ranges[:, 0].min()), float(ranges[:, 1].max())
-    if array.dtype.kind == "f" and -1 <= low <= high <= 1:
-        black = -1.0 if low < 0 else 0.0
+    if array.dtype.kind == "f" and (-1 <= low <= high <= 1 or 0 <= low <= high <= DARK):
+        black, white = -1.0 if low < 0 else 0.0, white_of(high)
 
         def scale(image: np.ndarray) -> np.ndarray:
-            return np.rint((np.asarray(image, np.float32) - black) * (255 / (1 - black))).astype(np.uint8)
+            return np.rint((np.asarray(image, np.float32) - black) * (255 / (white - black))).astype(np.uint8)
 
-        return scale, f"Values from {black:g} to 1 became 0 to 255."
+        return scale, f"Values from {black:g} to {white:g} became 0 to 255."
     if 0 <= low <= high <= 255:
         return lambda image: np.rint(image).astype(np.uint8), ""
     raise LeafwingError(f"{where}: expected {EXPECTED}; it has {array.dtype} values from {low:g} to {high:g}.")
