@@ -60,6 +60,20 @@ def test_names_in_an_npz_file(tmp_path: Path) -> None:
     assert "Not used in set.npz: more." in data.notes
 
 
+def test_labels_of_several_values_are_refused_and_those_in_a_column_are_read(tmp_path: Path) -> None:
+    numbers = np.array([2, 10, 2, 1, 1, 10])
+    np.savez(tmp_path / "keras.npz", x_train=COLOUR, y_train=numbers[:, None])
+    assert load(tmp_path / "keras.npz").spec.labels == load((COLOUR, numbers[:, None])).spec.labels == ("1", "2", "10")
+    np.savez(tmp_path / "hot.npz", images=COLOUR, labels=np.eye(11)[numbers])
+    with pytest.raises(
+        LeafwingError, match=r"labels is \(6, 11\) float64: give a whole number.*labels\.argmax\(1\).*--labels none"
+    ):
+        load(tmp_path / "hot.npz")
+    assert load(tmp_path / "hot.npz", labels="none").labels is None
+    np.savez(tmp_path / "both.npz", images=COLOUR, labels=np.eye(11)[numbers], y=numbers)
+    assert load(tmp_path / "both.npz").spec.labels == ("1", "2", "10")
+
+
 def test_samples_of_a_run_are_a_source(tmp_path: Path) -> None:
     run = leafwing.train(
         "digits", "cgan", size=16, images=16, batch=8, width=4, max_width=8, out=tmp_path / "run", threads=1
