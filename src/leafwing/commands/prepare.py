@@ -136,7 +136,8 @@ def prepare(
             _examine(outcomes, cropper, temporary, result)
             if not result.written:
                 counts = "; ".join(f"{count:,} {text}" for text, count in result.rules.items())
-                raise LeafwingError(f"{path}: not one of {result.pictures:,} pictures is used: {counts}")
+                example = "".join(f". {item.name}: {item.reason}" for item in result.rejected[:1])
+                raise LeafwingError(f"{path}: not one of {result.pictures:,} pictures is used: {counts}{example}")
             _copy_lists(opened, temporary, rules.every_box, result.notes)
             files.write(temporary / TABLE, _table(outcomes))
             drawing = temporary.with_suffix(".png")

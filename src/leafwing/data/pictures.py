@@ -82,6 +82,14 @@ class UnusableImageError(Exception):
     """A file that cannot be used as an image; its message is the reason, for the user."""
 
 
+class MisplacedError(UnusableImageError):
+    """A usable image whose box or key points are not: it is usable without `field`."""
+
+    def __init__(self, reason: str, field: str) -> None:
+        super().__init__(reason)
+        self.field = field
+
+
 class UnreadableImageError(UnusableImageError):
     """The bytes are not an image or a corrupt one, as opposed to a valid image that does not fit (too small)."""
 

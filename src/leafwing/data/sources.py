@@ -189,6 +189,8 @@ class Source:
     """Makes reading in any order as cheap as in file order (tar)."""
     fields: dict[str, Field] = field(default_factory=dict)
     """Further fields by name; the entries' `values` have the same names."""
+    field_files: dict[str, str] = field(default_factory=dict)
+    """The files of these fields, in words."""
     used_files: set[str] = field(default_factory=set)
     """Names of the side files and columns that were read."""
     other_encodings: set[str] = field(default_factory=set)
