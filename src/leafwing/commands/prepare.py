@@ -341,7 +341,7 @@ def _write_crops(source: Source, listed: Annotations, cropper: Cropper, folder: 
 def _write(image: Pillow.Image, folder: Path, path: PurePosixPath, other: PurePosixPath) -> str:
     """Writes a crop in the type of file of its picture, or as PNG; the path that it got. The folder is not in use yet."""
     suffix = path.suffix.lower()
-    content = None if suffix == ".gif" else encode(image, suffix, lossy=True)  # GIF has 256 colours
+    content = encode(image, suffix, lossy=True)
     if content is None:
         path, buffer = other, io.BytesIO()
         image.save(buffer, "PNG")
