@@ -52,6 +52,14 @@ def test_pictures_are_scored_as_the_model_judges_them(run: Path, folder: Path, t
         leafwing.score(run, folder, out=tmp_path / "scores.csv")
 
 
+def test_what_cannot_be_scored_is_said_without_options_that_do_not_exist(run: Path, folder: Path) -> None:
+    Image.new("L", (2, 2)).save(folder / "small.png")
+    small = leafwing.score(run, folder).rejected[-1]
+    assert small == {"name": "small.png", "reason": "too small: 2x2 would be enlarged 8.0 times for 16x16 (at most 2)"}
+    with pytest.raises(LeafwingError, match="is a run folder, whose sheets show many samples each"):
+        leafwing.score(run, run)
+
+
 def same_picture(root: Path, *names: str) -> Path:
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)

@@ -21,7 +21,7 @@ from PIL import Image, ImageSequence
 import leafwing
 from leafwing import cli, fields, files
 from leafwing.commands.outputs import check_outputs
-from leafwing.commands.writing import safe_path
+from leafwing.commands.writing import encode, safe_path
 from leafwing.data import pictures as data_pictures
 from leafwing.errors import LeafwingError, StorageError
 from leafwing.game import Batch, DataSpec
@@ -166,6 +166,32 @@ def test_a_type_that_cannot_hold_the_result_becomes_png_and_is_named(tmp_path: P
     result = leafwing.translate(run, tmp_path / "in", out=tmp_path / "out", trust=True)
     assert names(result.folder) == ["a.png", "b-2.png", "b.png", "c.webp", "d.png"]
     assert "Written as .png, not as their own type of file: 3." in result.notes
+
+
+@pytest.mark.parametrize(
+    ("suffix", "colours", "alpha", "keeps"),
+    [
+        (".gif", 64, 255, True),
+        (".gif", 64, 128, False),
+        (".gif", 4096, 255, False),
+        (".bmp", 4096, 255, True),
+        (".bmp", 4096, 128, False),
+        (".dib", 4096, 128, False),
+        (".tif", 4096, 128, True),
+    ],
+)
+def test_a_type_of_file_that_would_lose_colours_or_alpha_is_not_written(
+    suffix: str, colours: int, alpha: int, keeps: bool
+) -> None:
+    shades = np.linspace(0, 255, round(colours ** (1 / 3))).astype(np.uint8)
+    image = Image.fromarray(np.stack(np.meshgrid(shades, shades, shades), -1).reshape(len(shades), -1, 3))
+    if alpha < 255:
+        image.putalpha(alpha)
+    content = encode(image, suffix, lossy=True)
+    assert (content is not None) == keeps
+    if content:
+        with Image.open(io.BytesIO(content)) as written:
+            assert written.convert("RGBA").tobytes() == image.convert("RGBA").tobytes()
 
 
 SOLID = 'Output("image", lambda nets, inputs, clock: torch.ones(inputs.n, data.channels, *size) + nets.G(0), ("input",))'

@@ -36,6 +36,7 @@ def shown(path: Path) -> list[np.ndarray]:
 def test_a_walk_goes_through_the_samples_of_its_seeds_and_back(plain: Path) -> None:
     path = commands.walk(plain, "3,5", seconds=1, fps=8, trust=True)
     assert path == plain / "outputs" / f"{IMAGES:09d}-walk-3_5.webp"
+    assert commands.walk(plain, [3, 5], seconds=1, fps=8, trust=True).name == f"{IMAGES:09d}-walk-3_5-2.webp"
     levels = [frame.mean() for frame in shown(path)]
     assert len(levels) == 8
     model = Model.load(plain, trust=True)

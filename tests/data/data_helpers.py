@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -28,6 +29,14 @@ def encoded(pixels: np.ndarray | Image.Image, format: str = "PNG", **how: Any) -
     file = io.BytesIO()
     image.save(file, format, **how)
     return file.getvalue()
+
+
+def negative(pixels: np.ndarray) -> bytes:
+    """A greyscale TIFF file with 16 bits in which 0 is white, of pixels in which it is black."""
+    data = encoded(65535 - pixels, "TIFF")
+    black_is_zero = struct.pack("<HHIH", 262, 3, 1, 1)
+    assert data.count(black_is_zero) == 1
+    return data.replace(black_is_zero, struct.pack("<HHIH", 262, 3, 1, 0))
 
 
 def write(folder: Path, names: list[str], **how: Any) -> Path:

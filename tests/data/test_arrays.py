@@ -38,6 +38,9 @@ def save(path: Path, array: np.ndarray) -> Path:
         (np.dstack([COLOUR.reshape(-1, 24, 3), np.full((120, 24), 255, np.uint8)]).reshape(6, 20, 24, 4), COLOUR),
         (COLOUR / 255, COLOUR),
         (COLOUR.transpose(0, 3, 1, 2) / 127.5 - 1, COLOUR),
+        (COLOUR / COLOUR.max() * 1.0001, COLOUR),
+        (COLOUR / COLOUR.max() * 16, COLOUR),
+        (COLOUR.astype(np.float64), COLOUR),
         (COLOUR.astype(np.int64), COLOUR),
         (GREY > 127, 255 * (GREY > 127)[..., None]),
     ],
@@ -55,6 +58,20 @@ def test_names_in_an_npz_file(tmp_path: Path) -> None:
     assert data.labels is not None
     assert data.labels.tolist() == [1, 2, 1, 0, 0, 2]
     assert "Not used in set.npz: more." in data.notes
+
+
+def test_labels_of_several_values_are_refused_and_those_in_a_column_are_read(tmp_path: Path) -> None:
+    numbers = np.array([2, 10, 2, 1, 1, 10])
+    np.savez(tmp_path / "keras.npz", x_train=COLOUR, y_train=numbers[:, None])
+    assert load(tmp_path / "keras.npz").spec.labels == load((COLOUR, numbers[:, None])).spec.labels == ("1", "2", "10")
+    np.savez(tmp_path / "hot.npz", images=COLOUR, labels=np.eye(11)[numbers])
+    with pytest.raises(
+        LeafwingError, match=r"labels is \(6, 11\) float64: give a whole number.*labels\.argmax\(1\).*--labels none"
+    ):
+        load(tmp_path / "hot.npz")
+    assert load(tmp_path / "hot.npz", labels="none").labels is None
+    np.savez(tmp_path / "both.npz", images=COLOUR, labels=np.eye(11)[numbers], y=numbers)
+    assert load(tmp_path / "both.npz").spec.labels == ("1", "2", "10")
 
 
 def test_samples_of_a_run_are_a_source(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
-from data_helpers import FORMATS, encoded, picture
+from data_helpers import FORMATS, encoded, negative, picture
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -50,6 +50,7 @@ COLOURS = {
     "colour key": (encoded(flat((9, 9, 9)), transparency=(9, 9, 9)), (255, 255, 255)),
     "16-bit png": (encoded(SIXTEEN), (200, 200, 200)),
     "16-bit tiff": (encoded(SIXTEEN, "TIFF"), (200, 200, 200)),
+    "16-bit tiff, 0 is white": (negative(np.asarray(SIXTEEN)), (200, 200, 200)),
     "32-bit tiff": (encoded(Image.fromarray(np.full((24, 24), 51400, np.int32)), "TIFF"), (200, 200, 200)),
     "float tiff": (encoded(flat(0.4, "F"), "TIFF"), (102, 102, 102)),
     "cmyk jpeg": (encoded(flat((0, 255, 255, 0), "CMYK"), "JPEG", quality=95), (255, 0, 0)),

@@ -82,6 +82,7 @@ def test_side_and_system_files_are_ignored(tmp_path: Path) -> None:
     for name in (".DS_Store", "__MACOSX/cat/._a.png", "cat/Thumbs.db", "README", "notes.txt", "cat/a.json", ".git/x.png"):
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         (source / name).write_bytes(b"x")
+    write(source, ["@eaDir/a.png/SYNOPHOTO_THUMB_M.jpg", "cat/@eaDir/a.png", "#recycle/a.png", "$RECYCLE.BIN/a.png"])
     (source / "film.mp4").write_bytes(b"\0\0\0 ftypisom")
     data = load(source, size=16)
     assert data.spec.labels == ("cat", "dog")
@@ -101,6 +102,9 @@ def test_a_run_inside_the_source_is_not_read(tmp_path: Path, monkeypatch: pytest
     after = load(source, size=16)
     assert (after.fingerprint, after.spec.labels, after.rejects) == (before.fingerprint, ("cat", "dog"), before.rejects)
     assert len(load(run.folder / "samples", size=16)) == 1
+    for archive in (zipped(source, tmp_path / "set.zip"), tarred(source, tmp_path / "set.tar")):
+        assert (len(load(archive, size=16)), load(archive, size=16).spec.labels) == (2, ("cat", "dog"))
+    assert len(load(zipped(run.folder, tmp_path / "run.zip"), size=16)) == 1, "as the folder itself"
     write(source / "cat" / "more", ["c.png"])
     (source / "cat" / "more" / "run.json").write_text("{}")
     assert len(load(source, size=16)) == 3, "a run.json alone may be anything"

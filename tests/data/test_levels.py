@@ -5,17 +5,22 @@ from __future__ import annotations
 import re
 import struct
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from data_helpers import encoded, negative
 from PIL import Image as PillowImage
 
 import leafwing
-from leafwing.data import levels, load
+from leafwing.data import levels, load, pictures, reading
 from leafwing.data.doctor import doctor
+from leafwing.data.options import check
+from leafwing.data.reading import EntryInfo
+from leafwing.data.sources import Entry
 from leafwing.errors import LeafwingError
 
 SIZE = 16
@@ -50,6 +55,8 @@ def slices(low: float, high: float, dtype: Any, count: int = 4) -> list[np.ndarr
         (0, 60000, np.uint16, None),
         (0, 100_000, np.int32, (0, 100_000)),
         (0, 1, np.float32, None),
+        (0, 1.00390625, np.float32, (0, 1.00390625)),
+        (0, 16, np.float32, (0, 16)),
         (0, 255, np.float32, (0, 255)),
         (-2.5, 7.5, np.float32, (-2.5, 7.5)),
     ],
@@ -67,6 +74,29 @@ def test_all_files_of_a_set_are_mapped_in_one_way(
     again = load(tmp_path / "set", **data.options)
     assert again.fingerprint == data.fingerprint
     assert any(levels.describe((black, white)) in note for note in doctor(tmp_path / "set", size=SIZE).notes)
+
+
+def test_files_in_which_0_is_white_are_inverted_also_for_the_levels(tmp_path: Path) -> None:
+    arrays = slices(0, 65535, np.uint16)
+    write(tmp_path / "positive", arrays)
+    (tmp_path / "mixed").mkdir()
+    for index, array in enumerate(arrays):
+        (tmp_path / "mixed" / f"{index}.tif").write_bytes(negative(array) if index % 2 else encoded(array, "TIFF"))
+    for bits in (8, 16):
+        expected, mixed = (load(tmp_path / name, size=SIZE, bits=bits, levels="10%:90%") for name in ("positive", "mixed"))
+        assert np.array_equal(expected.array, mixed.array)
+        assert expected.options["levels"] == mixed.options["levels"]
+    files = [PillowImage.open(tmp_path / "mixed" / f"{index}.tif") for index in range(len(arrays))]
+    assert np.array_equal(load(files, size=SIZE).array, load(tmp_path / "mixed", size=SIZE).array)
+
+
+def test_packs_of_versions_that_did_not_invert_are_not_used_again(tmp_path: Path) -> None:
+    header = pictures.header(negative(slices(0, 9, np.uint16)[0]))
+    assert header.negative
+    infos = [EntryInfo(Entry("a.tif", None, 1), "0" * 64, header) for header in (header, replace(header, negative=False))]
+    target = check(SIZE, 1, "crop", "white").target((1, 1), 1)
+    first, second = (reading.fingerprint([info], target, 1) for info in infos)
+    assert first != second
 
 
 def grey_with_alpha(values: np.ndarray, alpha: np.ndarray) -> bytes:
@@ -110,6 +140,13 @@ def test_outliers_are_mentioned_with_the_way_out(tmp_path: Path) -> None:
     (note,) = [note for note in load(path, size=SIZE).notes if "nearly black" in note]
     assert note.endswith("--levels 1%:99% leaves out the most extreme values.")
     assert not any("nearly black" in note and "4 of 4" in note for note in load(path, size=SIZE, levels="1%:99%").notes)
+
+
+def test_what_is_nearly_white_is_mentioned_with_the_way_out(tmp_path: Path) -> None:
+    path = write(tmp_path, slices(65535 - 4095, 65535, np.uint16))
+    (note,) = [note for note in load(path, size=SIZE).notes if "nearly white" in note]
+    assert note.endswith("--levels 1%:99% leaves out the most extreme values.")
+    assert not any("nearly white" in note for note in load(path, size=SIZE, levels="1%:99%").notes)
 
 
 def test_levels_can_be_chosen(tmp_path: Path) -> None:

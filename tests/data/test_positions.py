@@ -16,6 +16,7 @@ from leafwing.data.doctor import doctor
 from leafwing.data.positions import CAT
 from leafwing.errors import LeafwingError
 from leafwing.fields import Box, Keypoints
+from leafwing.game import DataSpec, MissingField
 
 NAMES = ["0.png", "1.png", "2.png", "3.png"]
 BOXES = [(10, 20, 40, 30), (30, 10, 20, 20), (25, 0, 50, 50), (40, 10, 10, 40)]
@@ -168,6 +169,42 @@ def test_boxes_outside_the_part_that_is_used(tmp_path: Path) -> None:
         [[0, 0.25, 0.2, 0.2], [0.2, 0.35, 0.2, 0.2], [0.9, 0.25, 0.1, 0.25], [0, 0.3, 1, 0.4]],
         rtol=1e-6,
     )
+
+
+def test_images_that_are_rejected_because_of_a_list_are_counted_with_the_way_out(tmp_path: Path) -> None:
+    boxes = [(0, 0, 20, 20), (20, 10, 20, 20), (200, 10, 30, 30), (30, 10, 20, 20)]
+    source = write_with(tmp_path, {"boxes.csv": boxes_csv(boxes)})
+    note = "Rejected because of boxes.csv: 2; they are used, without a box, if you move boxes.csv away."
+    data = load(source, size=32)
+    assert note in data.notes
+    assert note in load(source, size=32).notes, "from the cache"
+    assert note in doctor(source, size=32).notes
+    assert data.rejects[1].reason == "its box lies outside the image of 50x100 pixels (height x width)"
+    (source / "boxes.csv").write_text(boxes_csv([(200, 10, 30, 30)] * 4))
+    with pytest.raises(LeafwingError, match=r"outside the image of 50x100.* if you move boxes\.csv away\.$"):
+        load(source, size=32)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("boxes.csv", lines("file,left,top,width,height,label", *(f"{name},.1,.1,.5,.9,cat" for name in [*NAMES, "9.png"]))),
+        ("boxes.csv", "file,xmin,ymin,xmax,ymax,width,height\n" + "".join(f"{name},0,0,1,1,100,50\n" for name in NAMES)),
+        ("keypoints.csv", "file,name,x,y\n" + "".join(f"{name},eye,.3,1\n" for name in NAMES)),
+        ("0.xml", voc((0.1, 0.2, 0.5, 0.5))),
+    ],
+)
+def test_fractions_instead_of_pixels_are_not_used(tmp_path: Path, name: str, text: str) -> None:
+    names = NAMES[:1] if name == "0.xml" else NAMES
+    data = load(write_with(tmp_path, {name: text}, names), size=32)
+    assert (len(data), [*data.spec.fields]) == (len(names), ["image"])
+    assert any("because no position in it reaches 2, as if they were fractions" in note for note in data.notes)
+
+    def accept(spec: DataSpec) -> None:
+        raise MissingField("box", "boxes", "")
+
+    with pytest.raises(MissingField, match=r"no further fields\. Not used: .*give pixels"):
+        load(tmp_path, size=16, accept=accept)
 
 
 def test_boxes_without_an_area_are_counted(tmp_path: Path) -> None:

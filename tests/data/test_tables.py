@@ -94,6 +94,14 @@ def test_an_hdf5_file_that_is_ambiguous_says_between_what(tmp_path: Path) -> Non
         load(path, labels="folders")
 
 
+def test_labels_of_an_hdf5_file_may_be_in_a_column(tmp_path: Path) -> None:
+    numbers = np.arange(12) % 2
+    assert load(hdf5(tmp_path / "a.h5", images=PICTURES, y=numbers[:, None])).spec.labels == ("0", "1")
+    with pytest.raises(LeafwingError, match=r"y is \(12, 2\) float64: give a whole number"):
+        load(hdf5(tmp_path / "b.h5", images=PICTURES, y=np.eye(2)[numbers]))
+    assert load(tmp_path / "b.h5", labels="none").labels is None
+
+
 def test_an_hdf5_file_without_images_of_its_own_is_refused(tmp_path: Path) -> None:
     outside = hdf5(tmp_path / "outside.h5", images=PICTURES)
     with h5py.File(tmp_path / "links.h5", "w") as file:

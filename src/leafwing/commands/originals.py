@@ -52,9 +52,11 @@ def find_pictures(pictures: str | Path) -> Path:
     """The path of the pictures.
 
     Raises:
-        LeafwingError: there is no such file or folder.
+        LeafwingError: there is no such file or folder, or it is a run folder.
     """
     path = Path(pictures).expanduser()
+    if all((path / file).is_file() for file in ("run.json", "recipe.py")):
+        raise LeafwingError(f"{path} is a run folder, whose sheets show many samples each: give single pictures")
     if not str(pictures) or not os.path.exists(path):
         raise LeafwingError(
             f"{str(pictures)!r}: no such file or folder; give an image file, a folder of images or an archive"

@@ -136,7 +136,8 @@ def prepare(
             _examine(outcomes, cropper, temporary, result)
             if not result.written:
                 counts = "; ".join(f"{count:,} {text}" for text, count in result.rules.items())
-                raise LeafwingError(f"{path}: not one of {result.pictures:,} pictures is used: {counts}")
+                example = "".join(f". {item.name}: {item.reason}" for item in result.rejected[:1])
+                raise LeafwingError(f"{path}: not one of {result.pictures:,} pictures is used: {counts}{example}")
             _copy_lists(opened, temporary, rules.every_box, result.notes)
             files.write(temporary / TABLE, _table(outcomes))
             drawing = temporary.with_suffix(".png")
@@ -340,7 +341,7 @@ def _write_crops(source: Source, listed: Annotations, cropper: Cropper, folder: 
 def _write(image: Pillow.Image, folder: Path, path: PurePosixPath, other: PurePosixPath) -> str:
     """Writes a crop in the type of file of its picture, or as PNG; the path that it got. The folder is not in use yet."""
     suffix = path.suffix.lower()
-    content = None if suffix == ".gif" else encode(image, suffix, lossy=True)  # GIF has 256 colours
+    content = encode(image, suffix, lossy=True)
     if content is None:
         path, buffer = other, io.BytesIO()
         image.save(buffer, "PNG")

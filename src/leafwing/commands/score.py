@@ -194,6 +194,7 @@ def _read(source: Any, run: Run, kind: Any, rejected: list[dict[str, str]]) -> I
                 image = decode(load(), target, source.raw).pixels
                 pixels.append(image[top : top + kind.height, left : left + kind.width])
                 names.append(entry.name)
-            except UnusableImageError as reason:
-                rejected.append({"name": entry.name, "reason": str(reason)})
+            except UnusableImageError as error:
+                reason, _, _ = str(error).partition("; choose a smaller --size")  # which is that of the run
+                rejected.append({"name": entry.name, "reason": reason})
         yield names, pixels

@@ -84,7 +84,8 @@ def walk(
     """
     from leafwing import films
 
-    numbers = parse_seeds(seeds if isinstance(seeds, str) else ",".join(map(str, seeds)))
+    seeds = seeds if isinstance(seeds, str) else ",".join(map(str, seeds))
+    numbers = parse_seeds(seeds)
     if len(numbers) < 2:
         raise InvalidOption("seeds", seeds, "a walk goes between at least two different seeds: write 3,5,8 or 0-5")
     ending = Path(out).suffix.lower() if out else ".webp"
@@ -131,7 +132,7 @@ def walk(
             seconds,
             f"{count:,} images of {first.width}x{first.height} are too much memory for a {ending} file: choose an .mp4 file",
         )
-    texts = [str(seeds), *([] if label is None else [str(label)]), *setting_texts(conditions)]
+    texts = [seeds, *([] if label is None else [str(label)]), *setting_texts(conditions)]
     name = "-".join((f"{model.images:09d}-walk", *(files.file_name(text)[:60] for text in texts)))
     target = Path(out) if out else files.unused(opened.outputs, name, ending)
     with files.storage(str(target)):

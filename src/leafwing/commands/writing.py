@@ -216,4 +216,8 @@ def encode(image: Pillow.Image, suffix: str, *, lossy: bool) -> bytes | None:
         image.save(buffer, kind, **({"quality": QUALITY} if kind in ("JPEG", "WEBP", "AVIF") else {}))
     except (OSError, KeyError, ValueError):  # how Pillow's plugins refuse a mode
         return None
+    if kind in ("GIF", "BMP", "DIB"):  # GIF has 256 colours, and none of them soft alpha
+        with Pillow.open(buffer) as written:
+            if written.convert("RGBA").tobytes() != image.convert("RGBA").tobytes():
+                return None
     return buffer.getvalue()

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import math
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from leafwing.data.levels import DARK, white_of
 from leafwing.data.sources import Column, Entry, Source
 from leafwing.errors import LeafwingError
 from leafwing.files import require_file
@@ -25,6 +27,7 @@ LABELS = ("labels", "label", "y", "Y", "targets", "y_train")
 EXPECTED = (
     "images (n, height, width) or (n, height, width, channels), uint8 or floating-point numbers from 0 to 1 or -1 to 1"
 )
+ONE_HOT = "one-hot rows become numbers by labels.argmax(1)"
 BLOCK = 64 * 2**20
 """Bytes of the rows of which the smallest and the largest value are computed at once."""
 
@@ -66,7 +69,7 @@ def open_array(path: Path) -> Source:
     attributes = _assign_attributes(source, named)
     further = {key: array for key, array in named.items() if key != name and key not in attributes}
     source.columns = {key: read for key, array in further.items() if (read := column(array, count)) is not None}
-    source.label_columns = [key for key in LABELS if key in source.columns][:1]
+    source.label_columns = [key for key in LABELS if key in source.columns][:1] or refuse_labels(source, further, LABELS)[:1]
     if unused := [key for key in further if key not in source.columns]:
         source.notes.append(f"Not used in {path.name}: {', '.join(unused)}.")
     return source
@@ -135,9 +138,31 @@ def row_entries(prefix: str, count: int, size: int) -> list[Entry]:
 def column(array: Rows, count: int) -> Column | None:
     """An array as a column of `count` values; None if it is none."""
     kinds = {"b": "boolean", "i": "number", "u": "number", "f": "number", "U": "text", "S": "text"}
-    if array.shape != (count,) or array.dtype.kind not in kinds:
+    if array.shape not in ((count,), (count, 1)) or array.dtype.kind not in kinds:  # Keras has labels (n, 1)
         return None
-    return Column(kinds[array.dtype.kind], lambda: [as_text(value) for value in array[:].tolist()])
+    return Column(kinds[array.dtype.kind], lambda: [as_text(value) for value in array[:].reshape(count).tolist()])
+
+
+def refuse_labels(source: Source, named: Mapping[str, Rows], keys: Iterable[str]) -> list[str]:
+    """Adds columns for labels of several values an image, which raise an error when labels are read; the names of these.
+
+    Args:
+        source: the images.
+        named: the arrays beside them by name.
+        keys: the names of those that may be labels.
+    """
+
+    def refuse(key: str, array: Rows) -> Sequence[Any]:
+        raise LeafwingError(
+            f"{source.path}: {key} is {array.shape} {array.dtype}: give a whole number or a text as the label of each image; "
+            f"{ONE_HOT}, binary attributes are called attributes, with their names in attribute_names, and --labels none uses none"
+        )
+
+    refused = [
+        key for key in keys if key in named and len(named[key].shape) > 1 and named[key].shape[0] == len(source.entries)
+    ]
+    source.columns |= {key: Column("number", partial(refuse, key, named[key])) for key in refused}
+    return refused
 
 
 def as_text(value: Any) -> Any:
@@ -182,13 +207,13 @@ def _conversion(where: Path | str, array: Rows) -> tuple[Callable[[np.ndarray], 
         return lambda image: image.astype(np.uint8) * 255, "Values false and true became black and white."
     ranges = np.array([(block.min(), block.max()) for block in _blocks(array)], np.float64)
     low, high = float(ranges[:, 0].min()), float(ranges[:, 1].max())
-    if array.dtype.kind == "f" and -1 <= low <= high <= 1:
-        black = -1.0 if low < 0 else 0.0
+    if array.dtype.kind == "f" and (-1 <= low <= high <= 1 or 0 <= low <= high <= DARK):
+        black, white = -1.0 if low < 0 else 0.0, white_of(high)
 
         def scale(image: np.ndarray) -> np.ndarray:
-            return np.rint((np.asarray(image, np.float32) - black) * (255 / (1 - black))).astype(np.uint8)
+            return np.rint((np.asarray(image, np.float32) - black) * (255 / (white - black))).astype(np.uint8)
 
-        return scale, f"Values from {black:g} to 1 became 0 to 255."
+        return scale, f"Values from {black:g} to {white:g} became 0 to 255."
     if 0 <= low <= high <= 255:
         return lambda image: np.rint(image).astype(np.uint8), ""
     raise LeafwingError(f"{where}: expected {EXPECTED}; it has {array.dtype} values from {low:g} to {high:g}.")

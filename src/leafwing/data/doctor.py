@@ -242,6 +242,8 @@ def _files_report(
     report.accepted = len(accepted)
     report.pictures = report.accepted + len(report.rejected)
     report.notes = [*opened.notes, *tones.notes()]
+    if accepted:
+        report.notes += side_fields.describe_misplaced(opened, (outcome.failure for outcome in failed))
     report.tiles = samples if target.fit == "tiles" else 0
     report.pairs = _pairs(accepted, report.rejected)
     report.layouts = [asdict(layout) for layout in recognised]

@@ -176,6 +176,21 @@ def join_bytes(image: Image.Image) -> tuple[np.ndarray, np.ndarray]:
     return parts[..., 0].astype(np.uint16) << 8 | parts[..., 1], parts[..., 2]
 
 
+# --- white is zero ------------------------------------------------------------------------------------------------------------
+
+_PHOTOMETRIC = 262
+
+
+def is_negative(image: Image.Image) -> bool:
+    """Whether 0 is white in a greyscale TIFF with 16 bits, as scanners and X-ray machines write it; Pillow inverts only fewer bits."""
+    return image.format == "TIFF" and image.mode.startswith("I;16") and getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == 0
+
+
+def to_positive(image: Image.Image) -> Image.Image:
+    """Inverts such an image; returns others unchanged."""
+    return Image.fromarray(65535 - np.asarray(image)) if is_negative(image) else image
+
+
 # --- colour profiles ----------------------------------------------------------------------------------------------------------
 
 

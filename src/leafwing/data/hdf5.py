@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from leafwing.data.arrays import EXPECTED, IMAGES, LABELS, as_text, column, row_entries, source_of
+from leafwing.data.arrays import EXPECTED, IMAGES, LABELS, as_text, column, refuse_labels, row_entries, source_of
 from leafwing.data.sources import Column, Source
 from leafwing.errors import LeafwingError
 
@@ -71,7 +71,8 @@ def _open(path: Path, file: Any) -> Source:
     count = len(named[name])
     columns = {key: _column(item, count) for key, item in named.items() if key not in (name, *outside)}
     source.columns = {key: values for key, values in columns.items() if values is not None}
-    source.label_columns = [key for key in source.columns if key.rpartition("/")[2] in LABELS]
+    labels = [key for key in columns if key.rpartition("/")[2] in LABELS]
+    source.label_columns = [key for key in labels if key in source.columns] or refuse_labels(source, named, labels)
     if unused := [key for key in named if key != name and key not in source.columns]:
         source.notes.append(f"Not used in {path.name}: {', '.join(unused)}.")
     source.close = file.close
@@ -104,6 +105,6 @@ def _column(item: Any, count: int) -> Column | None:
     """A data set as a column of `count` values; None if it is none."""
     import h5py
 
-    if h5py.check_string_dtype(item.dtype) is not None and item.shape == (count,):
-        return Column("text", lambda: [as_text(value) for value in item[:].tolist()])
+    if h5py.check_string_dtype(item.dtype) is not None and item.shape in ((count,), (count, 1)):
+        return Column("text", lambda: [as_text(value) for value in item[:].reshape(count).tolist()])
     return None if item.shape is None else column(item, count)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from leafwing.data import labels, layouts, reading
+from leafwing.data import labels, layouts, reading, side_fields
 from leafwing.data.derive import derived_fields
 from leafwing.data.options import Options
 from leafwing.data.pairs import Input
@@ -69,6 +69,8 @@ def _hints(source: Source, field: str) -> list[str]:
         first, others = source.entries[:_HEADERS], source.entries[_HEADERS:]
         infos = reading.survey(replace(source, entries=first)) + [EntryInfo(entry, "", None) for entry in others]
         return [layout.text for layout in layouts.recognise(source, infos)]
+    if field in side_fields.KINDS:
+        return [note for note in source.notes if note.startswith("Not used: ")]
     if field not in ("label", "attributes"):
         return []
     lists = labels.find_lists(source, sorted({*source.side_files} - source.used_files))

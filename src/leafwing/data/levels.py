@@ -94,8 +94,9 @@ def choose(option: Levels | None, images: Sequence[Values]) -> Range | None:
     """The mapping of a data set; None: that of the file formats, 0 to 65,535 for integers and 0 to 1 for floating-point numbers.
 
     Args:
-        option: what the user chose; None: integers from 0 on use as many bits as the largest value needs; all other values lie
-            between the smallest and the largest one.
+        option: what the user chose; None: integers from 0 on use as many bits as the largest value needs; floating-point numbers lie
+            between 0 and 1 or 0 and 255, or between 0 and the largest one if that is above 1 and too small for 255 to be white; all
+            other values lie between the smallest and the largest one.
         images: the values of the images with more than 8 bits, or of all greyscale images for percentiles.
     """
     if option and not option.percent:
@@ -113,11 +114,19 @@ def choose(option: Levels | None, images: Sequence[Values]) -> Range | None:
     if floating and low >= 0 and high <= 1:
         return None
     if floating and low >= 0 and high <= 255:
-        return (0.0, 255.0)
+        return (0.0, white_of(high))
     if not floating and low >= 0 and high < 2 ** DEPTHS[-1]:
         bits = next(bits for bits in DEPTHS if high < 2**bits)
         return None if bits == DEPTHS[-1] else (0.0, 2.0**bits - 1)
     return (low, high) if low < high else (low, low + 1)
+
+
+def white_of(high: float) -> float:
+    """The floating-point value that is white if the values of all images go from 0 to this one, at most 255.
+
+    Resampling and rounding leave values just above 1: if white were 255 then, every image would be black.
+    """
+    return 1.0 if high <= 1 else high if high <= DARK else 255.0
 
 
 def applies_to_bytes(levels: Range | None) -> bool:
@@ -172,7 +181,7 @@ class Tones:
         brightest = f", the darkest of all is {self.floor}" if self.bright == self.images else ""
         kinds: Iterable[tuple[str, int, str]] = (
             ("nearly black", self.dark, f"no value is above {DARK} of 255{darkest}{hint}"),
-            ("nearly white", self.bright, f"no value is below {BRIGHT} of 255{brightest}"),
+            ("nearly white", self.bright, f"no value is below {BRIGHT} of 255{brightest}{hint * self.deep}"),
             ("flat", self.flat, f"their values differ by at most {CONTRAST} of 255"),
         )
         notes = []

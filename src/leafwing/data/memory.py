@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from leafwing.data.arrays import IMAGES, row_entries, source_of
+from leafwing.data import formats
+from leafwing.data.arrays import IMAGES, ONE_HOT, row_entries, source_of
 from leafwing.data.dataset import Dataset
 from leafwing.data.label_lists import LABEL
 from leafwing.data.pictures import UnusableImageError
@@ -229,7 +230,7 @@ def _encode(pictures: _Items, row: int) -> bytes:
     picture = pictures[row]
     if not isinstance(picture, Image.Image):
         raise UnusableImageError(f"is {type(picture).__name__}, and the first item is a PIL picture")
-    picture = ImageOps.exif_transpose(picture)
+    picture = ImageOps.exif_transpose(formats.to_positive(picture))
     if picture.mode == "I":  # 32 bits, which PNG has not
         values = np.asarray(picture)
         fits = 0 <= values.min() <= values.max() <= 65535
@@ -245,8 +246,8 @@ def _encode(pictures: _Items, row: int) -> bytes:
 
 
 def _plain(value: Any) -> Any:
-    """A number of numpy or torch as one of Python; other values as they are."""
-    return value.item() if getattr(value, "shape", None) == () else value
+    """A number of numpy or torch, alone or in a row of one, as one of Python; other values as they are."""
+    return value.item() if getattr(value, "shape", None) in ((), (1,)) else value
 
 
 def _labels(path: Path, labels: _Items, classes: Any) -> list[Any]:
@@ -266,8 +267,7 @@ def _labels(path: Path, labels: _Items, classes: Any) -> list[Any]:
             shape = getattr(value, "shape", None)
             what = type(value).__name__ + (f" {tuple(shape)}" if shape is not None else "")
             raise LeafwingError(
-                f"{path}: give a whole number or a text as the label of each image, not {what} as for image {row}; one-hot rows "
-                "become numbers by labels.argmax(1)"
+                f"{path}: give a whole number or a text as the label of each image, not {what} as for image {row}; {ONE_HOT}"
             )
         values.append(names[value] if isinstance(value, int) and 0 <= value < len(names) else value)
     return values

@@ -45,7 +45,7 @@ from leafwing.files import are_intact, convert, read_checked, read_json, record_
 
 VERSION = 1
 """Part of every fingerprint: increase it when the same source yields other pixels."""
-READING = 5
+READING = 6
 """Part of every listing: increase it when the same files are read differently. They are then read again, once."""
 
 
@@ -311,6 +311,7 @@ def refusal_reason(
         f"{names[0]}{f' and {len(names) - 1:,} more' * (len(names) > 1)}: {reason}"
         for reason, names in [*reasons.items()][:3]
     )
+    first = " ".join([first, *side_fields.describe_misplaced(source, (outcome.failure for outcome in outcomes))])
     broken = reading.broken(outcomes)
     arrays = any(name.lower().endswith((".npy", ".npz", ".h5", ".hdf5")) for name in source.side_files)
     if not accepted and not rejected:
@@ -438,7 +439,7 @@ def _write(
         attributes=list(source.attributes),
         fields={name: field.as_dict() for name, field in (fields | source.fields).items()},
         rejects=reading.rejects(failed),
-        notes=tones.notes(),
+        notes=tones.notes() + side_fields.describe_misplaced(source, (outcome.failure for outcome in failed)),
         bytes={file.name: file.stat().st_size for file in folder.iterdir()},
     )
     (folder / "pack.json").write_text(json.dumps(msgspec.to_builtins(about)))

@@ -82,6 +82,14 @@ class UnusableImageError(Exception):
     """A file that cannot be used as an image; its message is the reason, for the user."""
 
 
+class MisplacedError(UnusableImageError):
+    """A usable image whose box or key points are not: it is usable without `field`."""
+
+    def __init__(self, reason: str, field: str) -> None:
+        super().__init__(reason)
+        self.field = field
+
+
 class UnreadableImageError(UnusableImageError):
     """The bytes are not an image or a corrupt one, as opposed to a valid image that does not fit (too small)."""
 
@@ -104,6 +112,8 @@ class Header:
     """Whether it has a colour profile other than sRGB, from which it is converted."""
     transparent: bool = False
     """Whether it has an alpha channel, or a transparent colour."""
+    negative: bool = False
+    """Whether its file has 0 for white and 16 bits, so that its values are inverted."""
 
     @property
     def deep(self) -> bool:
@@ -161,7 +171,8 @@ def header(data: bytes, raw: tuple[int, ...] | None = None) -> Header:
         frames = image.format != "MPO" and bool(getattr(image, "is_animated", False))
         transparent = bool(image.has_transparency_data)
         mode = "LA;16" if formats.SPLIT in image.info else image.mode
-        return Header(height, width, mode, image.format or "IDX", frames, formats.has_profile(image), transparent)
+        profile, negative = formats.has_profile(image), formats.is_negative(image)
+        return Header(height, width, mode, image.format or "IDX", frames, profile, transparent, negative)
 
     with _convert_errors():
         return _repairing(read, data)
@@ -176,9 +187,7 @@ def opened(data: bytes, raw: tuple[int, ...] | None = None) -> Iterator[Image.Im
     """
 
     def read(data: bytes) -> Image.Image:
-        image = _open(data, raw)
-        _check_pixels(image)
-        image.load()
+        image = _load(_open(data, raw))
         orientation = _orientation(image)
         image = formats.to_srgb(image)
         return image.transpose(_TRANSPOSE[orientation]) if orientation in _TRANSPOSE else image
@@ -310,8 +319,7 @@ def _read_upright(data: bytes, target: Target, raw: tuple[int, ...] | None, mult
     width, height = image.size
     if image.format == "JPEG" and target.fit != "tiles" and width % multiple == height % multiple == 0:
         _draft(image, target)
-    _check_pixels(image)
-    image.load()
+    image = _load(image)
     orientation = _orientation(image)  # TIFF is rotated on loading and reports 1 now
     image = formats.to_srgb(image)
     if orientation in _TRANSPOSE:
@@ -466,9 +474,7 @@ def survey_values(data: bytes, percentiles: bool, raw: tuple[int, ...] | None = 
         UnusableImageError: with the reason.
     """
     with _convert_errors():
-        image = _open(data, raw)
-        _check_pixels(image)
-        image.load()
+        image = _load(_open(data, raw))
         if formats.SPLIT in image.info:
             values, alpha = formats.join_bytes(image)
             values = values[alpha > 0] if alpha.any() else values
@@ -529,6 +535,13 @@ def _open(data: bytes, raw: tuple[int, ...] | None) -> Image.Image:
     if image.format not in ("JPEG", "MPO") or image.width * image.height > 64 * LARGEST_PIXELS:  # reduced by up to 8 a side
         _check_pixels(image)
     return image
+
+
+def _load(image: Image.Image) -> Image.Image:
+    """The image with its pixels, of which 0 is black."""
+    _check_pixels(image)
+    image.load()
+    return formats.to_positive(image)
 
 
 def _check_pixels(image: Image.Image) -> None:

@@ -134,7 +134,8 @@ def place_box(box: Sequence[float], picture: Picture, target: Target) -> np.ndar
     places, _ = _clipped(corners, picture, target)
     x1, y1, x2, y2 = places.ravel()
     if (x2 - x1) * target.width < 1 or (y2 - y1) * target.height < 1:
-        raise UnusableImageError(_outside("its box lies outside", target))
+        is_in_picture = bool((corners[0] < (picture.width, picture.height)).all() and (corners[1] > 0).all())
+        raise UnusableImageError(_outside("its box lies outside", picture, target, is_in_picture))
     return np.array([x1, y1, x2 - x1, y2 - y1], np.float32)
 
 
@@ -148,7 +149,8 @@ def place_points(points: Sequence[Sequence[float]], picture: Picture, target: Ta
     places, inside = _clipped(rows[:, :2], picture, target)
     visible = (rows[:, 2] > 0) & inside
     if not visible.any():
-        raise UnusableImageError(_outside("all of its key points lie outside", target))
+        in_picture = ((rows[:, :2] >= 0) & (rows[:, :2] <= (picture.width, picture.height))).all(1) & (rows[:, 2] > 0)
+        raise UnusableImageError(_outside("all of its key points lie outside", picture, target, bool(in_picture.any())))
     return np.column_stack([places, visible]).astype(np.float32)
 
 
@@ -160,7 +162,9 @@ def _clipped(points: np.ndarray, picture: Picture, target: Target) -> tuple[np.n
     return inside, ((clipped == points) & (inside == places)).all(1)
 
 
-def _outside(what: str, target: Target) -> str:
+def _outside(what: str, picture: Picture, target: Target, is_in_picture: bool) -> str:
+    if not is_in_picture:
+        return f"{what} the image of {picture.height}x{picture.width} pixels (height x width)"
     return f"{what} the part of the image that is used{'; --fit pad uses all of it' * (target.fit == 'crop')}"
 
 
@@ -367,7 +371,7 @@ def _read_cat(source: Source, owners: Mapping[str, int], missing: list[str], che
 
 
 class Collected:
-    """Annotations while they are read: what is missing, and boxes without an area."""
+    """Annotations while they are read: what is missing, boxes without an area, and fractions instead of pixels."""
 
     def __init__(self, files: str, used: Sequence[str]) -> None:
         self.annotations = Annotations(files, used=[*used])
@@ -392,8 +396,22 @@ class Collected:
 
     def finish(self) -> Annotations:
         self.annotations.missing = [clean(name) for name in self.missing]
+        if self._are_fractions():
+            files = self.annotations.files
+            text = "no position in it reaches 2, as if they were fractions of the image: give pixels"
+            self.annotations.failures = dict.fromkeys(self.annotations.values, text)
+            self.annotations.values, self.annotations.missing = {}, []
+            self.annotations.notes.append(f"Not used: {files}, because {text}.")
         if self.flat:
             self.annotations.notes.append(
                 f"Boxes without an area: {len(self.flat):,} ({'; '.join(self.flat[:3])}); they are not used."
             )
         return self.annotations
+
+    def _are_fractions(self) -> bool:
+        """Whether all boxes and points lie within two pixels of the corner; a box may have a size of the image of its own."""
+        rows = [row for values in self.annotations.values.values() for row in values]
+        far = [
+            row[1:3] if isinstance(row, tuple) else (row[0] + row[2], row[1] + row[3], 2 * (0 < row[4] < 2)) for row in rows
+        ]
+        return bool(rows) and all(number < 2 for numbers in far for number in numbers)

@@ -231,6 +231,7 @@ def fingerprint(
     names += [input.as_dict()] if input else []
     both = [header for info in infos for header in (info.header, info.input and info.input.header) if header]
     names += ["sRGB"] if any(header.profile for header in both) else []  # earlier versions did not convert
+    names += ["white is zero"] if any(header.negative for header in both) else []  # nor invert
     digest = hashlib.sha256(json.dumps([version, target.as_dict() | {"background": target.rgb}, *names]).encode())
     for info in infos:
         values: list[Any] = [list(info.entry.attributes)] if attributes else []

@@ -7,7 +7,8 @@ is decoded, `stack` makes columns. `captions` and `positions` read the files, `l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy as np
 from leafwing.data import captions, positions
 from leafwing.data.lists import Annotations, Layout, Names, first
 from leafwing.data.options import Target
-from leafwing.data.pictures import Picture
+from leafwing.data.pictures import MisplacedError, Picture, UnusableImageError
 from leafwing.data.sources import RejectedFile, Source
 from leafwing.fields import Caption, Field
 
@@ -60,6 +61,7 @@ def assign(source: Source) -> None:
             continue
         source.notes.append(f"{KINDS[name].noun.capitalize()}: {len(values):,} images, from {listed.files}.")
         source.notes += listed.notes
+        source.field_files[name] = listed.files
         source.fields[name], codes, failures = KINDS[name].encode(values, source.notes)
         for index, value in codes.items():
             source.entries[index].values[name] = value
@@ -72,9 +74,25 @@ def place(source: Source, values: Mapping[str, Any], picture: Picture, target: T
     """The values of one entry after its image is decoded: positions become fractions of the fitted image.
 
     Raises:
-        UnusableImageError: a box or all key points lie outside the part of the image that is used.
+        MisplacedError: a box or all key points lie outside the part of the image that is used.
     """
-    return {name: KINDS[name].place(values[name], picture, target) for name in source.fields}
+    placed = {}
+    for name in source.fields:
+        try:
+            placed[name] = KINDS[name].place(values[name], picture, target)
+        except UnusableImageError as reason:
+            raise MisplacedError(str(reason), name) from None
+    return placed
+
+
+def describe_misplaced(source: Source, failures: Iterable[Exception | None]) -> list[str]:
+    """Notes on the images that are rejected only because of a field, which few recipes use."""
+    counts = Counter(failure.field for failure in failures if isinstance(failure, MisplacedError))
+    return [
+        f"Rejected because of {source.field_files[name]}: {count:,}; they are used, without {KINDS[name].article}{KINDS[name].noun}, "
+        f"if you move {source.field_files[name]} away."
+        for name, count in counts.items()
+    ]
 
 
 def stack(field: Field, values: Sequence[Any]) -> np.ndarray:

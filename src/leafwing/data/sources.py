@@ -64,7 +64,20 @@ SIDE_SUFFIXES = frozenset(
 )
 """Extensions of files that usually accompany image collections; they are ignored."""
 SIDE_NAMES = frozenset({"readme", "license", "licence", "notice", "copying", "sha256sums", "md5sums"})
-SYSTEM_NAMES = frozenset({"__macosx", "thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r", "icon\\r"})
+SYSTEM_NAMES = frozenset(
+    {
+        "__macosx",
+        "thumbs.db",
+        "desktop.ini",
+        "ehthumbs.db",
+        "icon\r",
+        "icon\\r",
+        "@eadir",  # thumbnails of Synology's disks
+        "#recycle",
+        "$recycle.bin",
+        "system volume information",
+    }
+)
 CHUNK = 16
 """Number of entries per task of a thread."""
 CHUNK_BYTES = 16 * 2**20
@@ -176,6 +189,8 @@ class Source:
     """Makes reading in any order as cheap as in file order (tar)."""
     fields: dict[str, Field] = field(default_factory=dict)
     """Further fields by name; the entries' `values` have the same names."""
+    field_files: dict[str, str] = field(default_factory=dict)
+    """The files of these fields, in words."""
     used_files: set[str] = field(default_factory=set)
     """Names of the side files and columns that were read."""
     other_encodings: set[str] = field(default_factory=set)
@@ -261,7 +276,7 @@ def clean(name: str) -> str:
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a path inside a source is a hidden or system file (`.DS_Store`, `__MACOSX/...`, `Thumbs.db`)."""
+    """Whether a path inside a source is a hidden or system file (`.DS_Store`, `__MACOSX/...`, `@eaDir/...`)."""
     parts = name.split("/")
     return any((p.startswith(".") and p not in (".", "..")) or p.lower() in SYSTEM_NAMES for p in parts)
 
@@ -347,10 +362,11 @@ def describe_file(path: Path) -> str:
 
 
 def _sort_files(source: Source, items: Iterable[tuple[str, Any, int]]) -> Source:
-    """Sorts (name, location, size) into candidates and side files; drops hidden files."""
-    for name, location, size in items:
-        name = clean(name)
-        if is_hidden(name):
+    """Sorts (name, location, size) into candidates and side files; drops hidden files and run folders."""
+    cleaned = [(clean(name), location, size) for name, location, size in items]
+    runs = _run_folders([name for name, _, _ in cleaned])
+    for name, location, size in cleaned:
+        if is_hidden(name) or name.startswith(runs):
             continue
         if is_side(name):
             source.side_files[name] = location
@@ -358,6 +374,12 @@ def _sort_files(source: Source, items: Iterable[tuple[str, Any, int]]) -> Source
             source.entries.append(Entry(name, location, size))
     source.entries.sort(key=lambda entry: entry.name)
     return source
+
+
+def _run_folders(names: Sequence[str]) -> tuple[str, ...]:
+    """The run folders in an archive, each with a `/` at its end; never all of it."""
+    first, second = ({name.removesuffix(file) for name in names if name.endswith(f"/{file}")} for file in RUN_FILES)
+    return tuple(folder for folder in first & second if not all(name.startswith(folder) for name in names))
 
 
 def open_folder(path: Path, files: list[File], rejects: list[RejectedFile]) -> Source:
