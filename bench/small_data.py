@@ -9,8 +9,9 @@ Each choice of `CHOICES` is trained for the same time, with one thread, mirrored
 KID (times 1,000 in rows) and precision and recall compare samples of the last weights with the held-out pictures, or with all pictures
 where fewer than 200 are held out. They are measured with each of `--features`; `projected` and `fastgan` were trained with the help
 of lite0, so for them only `own` and `pixels` are neutral. `copies`: the verdict of memorisation and the share of samples that are
-nearer to a training picture than these are to each other. One row per run, with the seconds of the training and those of the
-processor (`cpu`); sample grids are in `--runs`.
+nearer to a training picture than these are to each other. `asked`: of trainings with labels, the share of samples that `own`, a
+classifier then, reads as the class that was asked for; of real images `asked_real`. One row per run, with the seconds of the training
+and those of the processor (`cpu`); sample grids are in `--runs`.
 """
 
 from __future__ import annotations
@@ -20,8 +21,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
+
 import leafwing
 from leafwing.data import load
+from leafwing.metrics.features import load_features
 from leafwing.progress import ConsoleReporter
 from rows import argument_parser, store
 
@@ -45,6 +49,14 @@ CHOICES: dict[str, dict[str, Any]] = {
     "sngan 64+diff": {"recipe": "sngan", "width": 64, "batch": 64, "ema": 10_000, "augment": "diff"},
     "cgan": {"recipe": "cgan", "width": 32, "batch": 64, "ema": 10_000},
     "cgan+diff": {"recipe": "cgan", "width": 32, "batch": 64, "ema": 10_000, "augment": "diff"},
+    "cgan+diff, scale 10": {
+        "recipe": "cgan",
+        "width": 32,
+        "batch": 64,
+        "ema": 10_000,
+        "augment": "diff",
+        "condition_scale": 10.0,
+    },
     "dcgan 16": {"recipe": "dcgan", "width": 16, "batch": 32},
     "lsgan 16": {"recipe": "lsgan", "width": 16, "batch": 32},
     "wgan 16": {"recipe": "wgan", "width": 16, "batch": 32, "burst": 5},
@@ -94,6 +106,25 @@ def copies(run: leafwing.Run, checkpoint: int | None) -> dict[str, Any]:
     }
 
 
+def asked(run: leafwing.Run, checkpoint: int | None) -> dict[str, Any]:
+    """The share of samples, and of held-out images, that the classifier of `own` reads as the class that was asked for."""
+    real = load(run.data.source, **run.data.options).split(run.data.held_out)
+    network = load_features("own", real[0])
+    model = leafwing.Model.load(run.folder, checkpoint=checkpoint)
+
+    def share(images: torch.Tensor, labels: torch.Tensor) -> float:
+        probabilities = network(images)[1]
+        assert probabilities is not None
+        return round(float((probabilities.argmax(1) == labels.numpy()).mean()), 3)
+
+    labels = torch.arange(1_000) % len(run.spec.labels)
+    batch = real[1].to_network(real[1].batch(0, 0, len(real[1])))
+    return {
+        "asked": share(model.sample(1_000, seed=1, label=labels.tolist()), labels),
+        "asked_real": share(batch.image, batch.label),
+    }
+
+
 def show(results: Path) -> None:
     """Print the newest row of each choice, seed and budget as a table."""
     newest: dict[tuple[Any, ...], dict[str, Any]] = {}
@@ -103,9 +134,10 @@ def show(results: Path) -> None:
                 row["source"], row["pictures"], row["size"], row["images"], row["minutes"], row["choice"], row["seed"]
             ] = row
     print(
-        "| pictures | size | choice | seed | images | CPU | KID x 1,000, own | KID, lite0 | precision, recall, own | lite0 | copies |"
+        "| pictures | size | choice | seed | images | CPU | KID x 1,000, own | KID, lite0 | precision, recall, own | lite0 | "
+        "read as asked | copies |"
     )
-    print("| --- " * 11 + "|")
+    print("| --- " * 12 + "|")
     for row in sorted(
         newest.values(),
         key=lambda row: (row["source"], -row["pictures"], row["size"], row["choice"], row["images"], row["seed"]),
@@ -114,7 +146,8 @@ def show(results: Path) -> None:
         cells = [
             f"{row['source']}: {row['pictures']:,}", row["size"], f"`{row['choice']}`", row["seed"], f"{row['images']:,}",
             f"{row['cpu'] / 60:.0f} min" if row["cpu"] else "",
-            f"{row['kid_own']:.3g}", f"{row['kid_lite0'] / 1000:.3g}", own, lite0, row["verdict"],
+            f"{row['kid_own']:.3g}", f"{row['kid_lite0'] / 1000:.3g}", own, lite0,
+            f"{row['asked']:.0%} (real: {row['asked_real']:.0%})" if "asked" in row else "", row["verdict"],
         ]  # fmt: skip
         print(f"| {' | '.join(map(str, cells))} |")
 
@@ -160,6 +193,8 @@ def main() -> None:
             for features in args.features:
                 row |= measure(run, features, args.checkpoint)
             row |= copies(run, args.checkpoint)
+            if "label" in run.spec.fields and run.recipe == "cgan":
+                row |= asked(run, args.checkpoint)
             machine = run.settings.machine
             row |= {"precision": machine.precision, "threads": machine.threads, **run.config["versions"]}
             store(row, args.results)

@@ -29,14 +29,15 @@ class ConditionalGenerator(nn.Module):
     Args:
         net: a generator whose latent dimension includes the size of the condition.
         classes: number of classes; 0 for attributes alone.
+        scale: factor of the condition.
     """
 
-    def __init__(self, net: nn.Module, classes: int) -> None:
+    def __init__(self, net: nn.Module, classes: int, scale: float = 1.0) -> None:
         super().__init__()
-        self.net, self.classes = net, classes
+        self.net, self.classes, self.scale = net, classes, scale
 
     def forward(self, z: Tensor, *conditions: Tensor) -> Tensor:
-        return self.net(torch.cat([z, vector(conditions, self.classes, z.dtype)], dim=1))
+        return self.net(torch.cat([z, self.scale * vector(conditions, self.classes, z.dtype)], dim=1))
 
 
 class Concatenation(nn.Module):

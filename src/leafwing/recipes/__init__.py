@@ -68,7 +68,7 @@ AT_LEAST = {
         burst_first lr_end ema penalty gamma gamma_end dropout momentum beta1 beta2 class_weight pull history reference
         reconstruction divergence_weight codes information unlabelled ema_d ranking gate l1 patch adversarial
         cycle identity pool blocks decay semantic segmenter_share g_alone d_alone
-        contrast warm_up rate feature_matching l2 edges soft steerable noise first
+        contrast warm_up rate feature_matching l2 edges soft steerable noise first condition_scale
     """,
     1: """
         latent width width_d max_width pieces batch n_critic burst burst_every n_generator components stages draws patches scales

@@ -42,6 +42,10 @@ FEW = 10_000
 OF_A_CLASS = 100
 """Images of the smallest class from which on labels are used, so that one can ask for a class; assumed."""
 
+CONDITION_SCALE = 10.0
+"""Factor of labels in G's input: the square root of its 100 latents, so that both are equally long. Measured on clothes of ten
+classes."""
+
 Kind = Literal["images", "points", "pairs", "enlarging", "unpaired"]
 """What is trained on: images, points, images with inputs of the same size or with smaller ones, images with unpaired inputs."""
 MIRROR = (
@@ -147,6 +151,9 @@ def generation(facts: Facts, width: int | None = None) -> Choice:
     options: dict[str, bool | int | float | str] = {"batch": BATCH, "ema": AVERAGED}
     if width is not None:
         options["width"] = width
+    if labelled:
+        options["condition_scale"] = CONDITION_SCALE
+        reasons.append(f"condition-scale {CONDITION_SCALE:g}: labels then count as much as latents in G, and take effect sooner")
     settings: dict[str, Any] = {}
     if facts.pictures < FEW and facts.may_augment:
         settings["augment"] = "diff"

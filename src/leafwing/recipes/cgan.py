@@ -24,6 +24,7 @@ def cgan(
     *,
     condition_on: Literal["auto", "label", "attributes", "both"] = "auto",
     conditioning: Literal["projection", "concatenation"] = "projection",
+    condition_scale: float = 1.0,
     latent: int = 100,
     prior: Literal["normal", "uniform"] = "normal",
     width: int = 64,
@@ -41,6 +42,8 @@ def cgan(
         condition_on: what G and D are conditioned on: label, attributes or both; auto: the label if there are
             labels, else attributes.
         conditioning: how D receives the condition: projection or concatenation.
+        condition_scale: factor of the condition in G's input. A one-hot label has length 1, 100 normal latents about 10; in the
+            paper the label has a hidden layer of its own, five times as wide as the latent's.
         latent: dimension of the latent vector.
         prior: distribution of the latents.
         width: channels of the layers next to the image; doubles each time the resolution halves.
@@ -63,7 +66,8 @@ def cgan(
     attributes = 0 if condition_on == "label" else len(data.attributes)
     conditions = ("label", "attributes") if condition_on == "both" else (condition_on,)
     z = priors.by_name(prior, latent)
-    g = ConditionalGenerator(networks.generator(data, latent + classes + attributes, width, max_width=max_width), classes)
+    generator = networks.generator(data, latent + classes + attributes, width, max_width=max_width)
+    g = ConditionalGenerator(generator, classes, condition_scale)
     if conditioning == "projection":
         trunk = networks.critic(data, width, max_width=max_width)
         d: Projection | Concatenation = Projection(trunk, trunk.features_size, classes, attributes)
