@@ -4,8 +4,7 @@ StyleGAN's `dataset.json`. `labels` assigns them to images.
 
 from __future__ import annotations
 
-import csv
-import io
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from leafwing.data.attributes import is_number_or_boolean
-from leafwing.data.lists import DELIMITERS, FILE, Names, folder_of, read_json, read_text
+from leafwing.data.lists import FILE, Names, Sheet, folder_of, read_json, read_text, require_one_line
 from leafwing.data.sources import Source, clean, has_image_suffix
 from leafwing.errors import LeafwingError
 
@@ -88,11 +87,12 @@ def read_list(source: Source, name: str, chosen: bool = False) -> LabelList | No
 def _read_metadata(source: Source, name: str) -> LabelList | None:
     """The labels of metadata that may be captions: none if they are missing, incomplete or contradictory, which a note says."""
     try:
-        rows = [*csv.DictReader(io.StringIO(read_text(source, name)))]
-    except csv.Error:
+        sheet = Sheet.of(read_text(source, name))
+        rows = [cells for _, cells in sheet.rows(f"{source.path}: {name}", sheet.delimiter)]
+    except LeafwingError:  # the captions say why
         return None
-    records = [{str(key).strip().lower(): value for key, value in row.items() if isinstance(value, str)} for row in rows]
-    return _labels_of(name, records, source)
+    titles = [title.lower() for title in rows[0]] if rows else []
+    return _labels_of(name, [dict(zip(titles, cells, strict=False)) for cells in rows[1:]], source)
 
 
 def _labels_of(name: str, records: Sequence[Mapping[str, Any]], source: Source) -> LabelList | None:
@@ -124,10 +124,7 @@ def _labels_of(name: str, records: Sequence[Mapping[str, Any]], source: Source) 
 def _read_table(source: Source, name: str) -> LabelList:
     """Labels and attribute columns of a table."""
     where = f"{source.path}: {name}"
-    try:
-        table = _Table.parse(read_text(source, name), Names(source.entries), folder_of(name))
-    except csv.Error as error:
-        raise LeafwingError(f"{where}: not a readable csv file ({error}).") from None
+    table = _Table.parse(where, read_text(source, name), Names(source.entries), folder_of(name))
     titles, (file, label) = table.titles, table.roles()
     attributes = _attribute_columns(where, titles, {file, label})
     if file is None or (label is None and not attributes):
@@ -147,6 +144,8 @@ def _read_table(source: Source, name: str) -> LabelList:
         if not cells[file] or (label is not None and not cells[label]):
             needed = "a file is" if label is None else "a file and a label are"
             raise LeafwingError(f"{where}, line {line}: {needed} needed.")
+        for cell in (cells[index] for index in (file, label) if index is not None):
+            require_one_line(where, line, cell)
         key = cells[file]
         if label is not None and labels.setdefault(key, cells[label]) != cells[label]:
             raise LeafwingError(f"{where}, line {line}: {clean(key)} has two labels, {labels[key]} and {cells[label]}.")
@@ -197,28 +196,17 @@ class _Table:
     folder: str
 
     @classmethod
-    def parse(cls, text: str, names: Names, folder: str, limit: int | None = None) -> _Table:
-        """Reads a table, or its first lines; empty lines at its top and Excel's line `sep=;` are skipped."""
-        plain = text.lstrip("\r\n")
-        skipped = text.count("\n", 0, len(text) - len(plain))
-        header, _, rest = plain.partition("\n")
-        delimiter = max(DELIMITERS, key=header.count)
-        if match := re.fullmatch(r"sep=(.)\s*", header):
-            delimiter, plain, skipped = match[1], rest, skipped + 1
-            header = rest.partition("\n")[0]
-        elif delimiter not in header and len(header.split()) == 2:
+    def parse(cls, where: str, text: str, names: Names, folder: str, limit: int | None = None) -> _Table:
+        """Reads a table, or its first rows; `where` is for error messages."""
+        sheet = Sheet.of(text)
+        delimiter, header = sheet.delimiter, sheet.header
+        if delimiter not in header and len(header.split()) == 2:
             delimiter = " "
-        rows: list[tuple[int, list[str]]] = []
-        reader = csv.reader(io.StringIO(plain), delimiter=delimiter)
-        for row in reader:
-            if any(row):
-                rows.append((skipped + reader.line_num, [cell.strip() for cell in row]))
-            if len(rows) == limit:
-                break
+        rows = list(itertools.islice(sheet.rows(where, delimiter), limit))
         first = rows[0][1] if rows else []
         headless = len(first) == 2 and has_image_suffix(first[0]) and names.find(first[0], folder) is not None
         titles = ["file", "label"] if headless else [clean(title) for title in first]
-        return cls(header.strip(), delimiter, titles, rows if headless else rows[1:], headless, names, folder)
+        return cls(header, delimiter, titles, rows if headless else rows[1:], headless, names, folder)
 
     def roles(self) -> tuple[int | None, int | None]:
         """The columns of the file and of the label; None for one that does not exist.
@@ -252,8 +240,8 @@ class _Table:
 def lists_images(source: Source, name: str, names: Names) -> bool:
     """Whether a side file looks like a list that `--labels` can read: a table with the names of images."""
     try:
-        table = _Table.parse(read_text(source, name), names, folder_of(name), limit=2)
-    except (LeafwingError, csv.Error):
+        table = _Table.parse(name, read_text(source, name), names, folder_of(name), limit=2)
+    except LeafwingError:
         return False
     file, _ = table.roles()
     return file is not None and len(table.titles) > 1 and table.names_images(file)

@@ -24,15 +24,11 @@ from leafwing.data import webdataset
 from leafwing.data.attributes import encode
 from leafwing.data.label_lists import LabelList, is_list, lists_images, read_list
 from leafwing.data.lists import Names, first, folder_of, read_column
+from leafwing.data.matching import is_split
 from leafwing.data.opening import Listing
 from leafwing.data.sources import Entry, RejectedFile, Source, clean, has_image_suffix, is_hidden
 from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
 
-SPLITS = frozenset(
-    {"train", "training", "test", "testing", "val", "valid", "validation", "dev", "eval", "pred", "unlabeled", "unlabelled"}
-)
-GENERIC = frozenset({"images", "image", "imgs", "img", "pictures", "photos", "set", "data", "dataset", "seg", "jpg", "png"})
-"""Words that may accompany the name of a split: `test_images`, `seg_train`."""
 MISSING = frozenset({"nan", "na", "n/a", "null"})
 """Labels that may stand for a missing value, in lower case."""
 STRAYS = 0.05
@@ -183,12 +179,6 @@ def _assign_booleans(source: Source) -> None:
         for entry in source.entries:
             entry.attributes = tuple(int(values[entry.location]) for values in columns.values())
         source.notes.append(f"{ORIGINS[2]}{source.path.name}: {first([*columns], 12)}.")
-
-
-def is_split(folder: str) -> bool:
-    """Whether the name of a folder says only train, test or validation: `train`, `Test_images`, `val2017`."""
-    words = {word for word in re.split(r"[\W\d_]+", folder.lower()) if word}
-    return len(words & SPLITS) == 1 and words <= SPLITS | GENERIC
 
 
 def class_notes(labels: Counter[str]) -> list[str]:
@@ -418,8 +408,7 @@ def _assign_listed(source: Source, lists: Sequence[LabelList]) -> Table | None:
     for item in lists:
         if (item.labels is not None) != has_labels or item.columns != columns:
             raise LeafwingError(f"{source.path}: {files} have different columns; --labels FILE chooses one of them.")
-        for name in item.names:
-            index = names.find(name, folder_of(item.file))
+        for name, index in names.in_list(item.names, source, item.file).items():
             if index is None:
                 missing.append(name)
                 continue
@@ -434,6 +423,8 @@ def _assign_listed(source: Source, lists: Sequence[LabelList]) -> Table | None:
         source.used_files.add(item.file)
     listed = labels if has_labels else rows
     if not listed and missing:
+        if message := names.describe_splits(filter(names.is_shared, missing)):
+            raise LeafwingError(f"{source.path}: {files} {message}")
         raise LeafwingError(_describe_strangers(source, files, missing))
     what = "label" if has_labels else "attributes"
     source.rejects += [
