@@ -6,12 +6,12 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
-from leafwing.data.attributes import is_number_or_boolean
+from leafwing.data.attributes import MAX_NUMBERS, is_number_or_boolean
 from leafwing.data.lists import FILE, Names, Sheet, folder_of, read_json, read_text, require_one_line
 from leafwing.data.sources import Source, clean, has_image_suffix
 from leafwing.errors import LeafwingError
@@ -21,9 +21,14 @@ PLAIN_FILE = ("name", "id", "img", "filepath", "file_path", "image_path")
 LABEL = ("label", "class", "category", "class_name", "label_name", "target")
 TAGS = ("tags", "labels")
 """Titles of a column with several words in a cell, each of which is a binary attribute."""
+MISSING = frozenset({"nan", "na", "n/a", "null"})
+"""Labels that may stand for a missing value, in lower case."""
 COMPLETE = 0.95
 """Labels in metadata, which may be there for another purpose, are used if at least this share of the images has one."""
 ATTRIBUTES = re.compile(r"list_attr.*\.(txt|csv)")
+
+
+_NUMBER = re.compile(r"[-+]?[0-9]*[.,]?[0-9]+([eE][-+]?[0-9]+)?")
 
 
 @dataclass
@@ -56,6 +61,21 @@ def is_list(name: str) -> bool:
     return file in ("labels.csv", "labels.tsv", "dataset.json", "metadata.csv", "metadata.jsonl") or bool(
         ATTRIBUTES.fullmatch(file)
     )
+
+
+def label_of(value: Any) -> str:
+    """A value in JSON as a label: a text or a number, where 1.0 is 1; empty if it is neither."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float) or value != value:  # NaN
+        return ""
+    return str(int(value) if isinstance(value, float) and value.is_integer() else value).strip()
+
+
+def find_fraction(labels: Iterable[str]) -> str:
+    """One of the labels that is no whole number, if all are numbers and too many for classes: they are measurements; else empty."""
+    different = {label for label in labels if label.lower() not in MISSING}
+    if len(different) <= MAX_NUMBERS or not all(_NUMBER.fullmatch(label) for label in different):
+        return ""
+    return next((label for label in sorted(different) if not float(label.replace(",", ".")).is_integer()), "")
 
 
 def read_list(source: Source, name: str, chosen: bool = False) -> LabelList | None:
@@ -99,19 +119,31 @@ def _labels_of(name: str, records: Sequence[Mapping[str, Any]], source: Source) 
     """The labels in records of metadata, each of which names its file."""
     labels: dict[str, str] = {}
     files: set[str] = set()
+    unusable = ""
     for record in records:
         file = next((record[key] for key in FILE if isinstance(record.get(key), str)), None)
         label = next((record[key] for key in LABEL if key in record), None)
         if file is None:
             continue
         files.add(file)
-        if isinstance(label, bool) or not isinstance(label, str | int) or not str(label).strip():
+        if not (text := label_of(label)):
+            unusable = unusable or str(label or "")
             continue
-        if labels.setdefault(file, str(label).strip()) != str(label).strip():
+        if labels.setdefault(file, text) != text:
             source.notes.append(
                 f"The labels in {name} are not used, because {clean(file)} has several; --labels {name} requires them."
             )
             return None
+    if fraction := find_fraction(labels.values()):
+        source.notes.append(
+            f"The labels in {name} are not used, because they are many numbers that are not whole, such as {fraction}; labels are "
+            "whole numbers or texts."
+        )
+        return None
+    if unusable and not labels:
+        source.notes.append(
+            f"The labels in {name} are not used, because they are neither texts nor numbers, such as {clean(unusable)[:40]}."
+        )
     if labels and len(labels) < COMPLETE * len(files):
         source.notes.append(
             f"The labels in {name} are not used, because only {len(labels):,} of {len(files):,} images have one; --labels {name} "
@@ -304,10 +336,10 @@ def _read_json_lines(source: Source, name: str, chosen: bool) -> LabelList | Non
     for record in records:
         file = next((record[key] for key in FILE if isinstance(record.get(key), str)), None)
         label = next((record[key] for key in LABEL if key in record), None)
-        if file is None or isinstance(label, bool) or not isinstance(label, str | int) or not str(label).strip():
+        if file is None or not (text := label_of(label)):
             continue
-        if labels.setdefault(file, str(label)) != str(label):
-            raise LeafwingError(f"{where}: {clean(file)} has two labels, {labels[file]} and {label}.")
+        if labels.setdefault(file, text) != text:
+            raise LeafwingError(f"{where}: {clean(file)} has two labels, {labels[file]} and {text}.")
     return LabelList(name, labels) if labels else None
 
 
@@ -342,10 +374,10 @@ def _read_stylegan(source: Source, name: str, chosen: bool) -> LabelList | None:
     for pair in pairs.items() if isinstance(pairs, Mapping) else pairs if isinstance(pairs, list) else [pairs]:
         if not isinstance(pair, (list, tuple)) or len(pair) != 2 or not isinstance(pair[0], str):
             raise LeafwingError(f'{where}: "labels" must be a list of ["file", class index].')
-        if isinstance(pair[1], bool) or not isinstance(pair[1], int):
+        if not re.fullmatch(r"-?[0-9]+", label_of(pair[1])) or isinstance(pair[1], str):
             raise LeafwingError(
                 f"{where}: the label of {clean(pair[0])} is not an integer; vectors are not supported as labels. "
                 'Give class indices, or remove "labels" to train without.'
             )
-        labels[pair[0]] = str(pair[1])
+        labels[pair[0]] = label_of(pair[1])
     return LabelList(name, labels)

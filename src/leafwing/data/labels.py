@@ -22,17 +22,17 @@ from typing import Any
 
 from leafwing.data import webdataset
 from leafwing.data.attributes import encode
-from leafwing.data.label_lists import LabelList, is_list, lists_images, read_list
+from leafwing.data.label_lists import MISSING, LabelList, find_fraction, is_list, lists_images, read_list
 from leafwing.data.lists import Names, first, folder_of, read_column
 from leafwing.data.matching import is_split
 from leafwing.data.opening import Listing
 from leafwing.data.sources import Entry, RejectedFile, Source, clean, has_image_suffix, is_hidden
 from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
 
-MISSING = frozenset({"nan", "na", "n/a", "null"})
-"""Labels that may stand for a missing value, in lower case."""
 STRAYS = 0.05
 """Up to this share of the images may lie outside the class folders; they are rejected."""
+MANY, MOST = 10, 0.9
+"""Of at least so many classes this share with a single image is mentioned."""
 TABLES = (".csv", ".tsv", ".txt")
 """Extensions of files that may be lists under any name."""
 _SEARCHED = 20
@@ -153,10 +153,14 @@ def _require_classes(source: Source, column: str, values: Sequence[Any]) -> None
     """
     for value in values:
         if isinstance(value, float) and not value.is_integer() and value == value:  # NaN is no label
-            raise LeafwingError(
-                f"{source.path}: {column} has numbers that are not whole, such as {value:g}, which are no classes: labels are whole "
-                "numbers or texts. Group them into a few classes, or --labels none uses none"
-            )
+            raise LeafwingError(_describe_fractions(source, column, f"{value:g}"))
+
+
+def _describe_fractions(source: Source, place: str, value: str) -> str:
+    return (
+        f"{source.path}: {place} has numbers that are not whole, such as {value}, which are no classes: labels are whole numbers or "
+        "texts. Group them into a few classes, or --labels none uses none"
+    )
 
 
 def _label_of(value: Any) -> str | None:
@@ -182,7 +186,7 @@ def _assign_booleans(source: Source) -> None:
 
 
 def class_notes(labels: Counter[str]) -> list[str]:
-    """What is odd about the names of classes, in sentences: those that differ only in how they are written, and missing values."""
+    """What is odd about classes, in sentences: names that differ only in how they are written, missing values, one image in each."""
     groups: dict[object, list[str]] = {}
     for label in sorted(labels):
         plain = " ".join(unicodedata.normalize("NFKC", label).casefold().split())
@@ -198,6 +202,12 @@ def class_notes(labels: Counter[str]) -> list[str]:
         )
     if missing := [f"{label} ({labels[label]:,} images)" for label in sorted(labels) if label.lower() in MISSING]:
         notes.append(f"A class may stand for a missing label: {first(missing)}. Remove these images if they have none.")
+    single = [label for label in sorted(labels) if labels[label] == 1]
+    if len(labels) >= MANY and len(single) >= MOST * len(labels):
+        notes.append(
+            f"Of {len(labels):,} classes {len(single):,} have a single image, such as {first(single)}: if these are no classes, "
+            "--labels none uses none."
+        )
     return notes
 
 
@@ -426,6 +436,8 @@ def _assign_listed(source: Source, lists: Sequence[LabelList]) -> Table | None:
         if message := names.describe_splits(filter(names.is_shared, missing)):
             raise LeafwingError(f"{source.path}: {files} {message}")
         raise LeafwingError(_describe_strangers(source, files, missing))
+    if fraction := find_fraction(labels.values()):
+        raise LeafwingError(_describe_fractions(source, files, fraction))
     what = "label" if has_labels else "attributes"
     source.rejects += [
         RejectedFile(entry.name, f"no {what} in {files}") for i, entry in enumerate(source.entries) if i not in listed
