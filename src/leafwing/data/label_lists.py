@@ -7,7 +7,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -268,15 +268,23 @@ class _Table:
         cells = [row[column] for _, row in self.rows[:_PROBE] if len(row) > column]
         return bool(cells) and all(self.names.find(cell, self.folder) is not None for cell in cells)
 
+    def is_measured(self, column: int) -> bool:
+        """Whether the cells of a column are numbers, too many for classes."""
+        cells = {row[column] for _, row in self.rows if len(row) > column}
+        return len(cells) > MAX_NUMBERS and all(_NUMBER.fullmatch(cell) for cell in cells)
+
 
 def lists_images(source: Source, name: str, names: Names) -> bool:
-    """Whether a side file looks like a list that `--labels` can read: a table with the names of images."""
+    """Whether a side file looks like a list that `--labels` can read: a table with the names of images, and not only measurements."""
     try:
-        table = _Table.parse(name, read_text(source, name), names, folder_of(name), limit=2)
+        table = _Table.parse(name, read_text(source, name), names, folder_of(name), limit=_PROBE + 1)
     except LeafwingError:
         return False
-    file, _ = table.roles()
-    return file is not None and len(table.titles) > 1 and table.names_images(file)
+    file, label = table.roles()
+    if file is None or not replace(table, rows=table.rows[:2]).names_images(file):
+        return False
+    others = [index for index, title in enumerate(table.titles) if index != file and title.lower() != "input"]  # of pairs
+    return any(index == label or not table.is_measured(index) for index in others)
 
 
 def _column(titles: Sequence[str], *names: Sequence[str]) -> int | None:

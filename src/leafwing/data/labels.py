@@ -9,7 +9,6 @@ reads the bytes, `attributes` encodes the columns.
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import unicodedata
@@ -435,7 +434,10 @@ def _assign_listed(source: Source, lists: Sequence[LabelList]) -> Table | None:
     if not listed and missing:
         if message := names.describe_splits(filter(names.is_shared, missing)):
             raise LeafwingError(f"{source.path}: {files} {message}")
-        raise LeafwingError(_describe_strangers(source, files, missing))
+        raise LeafwingError(
+            f"{source.path}: none of the {len(missing):,} files in {files} is here: it lists {missing[0]}, and the nearest image is "
+            f"{names.nearest(missing[0])}. Correct the names, or ignore the list with --labels none"
+        )
     if fraction := find_fraction(labels.values()):
         raise LeafwingError(_describe_fractions(source, files, fraction))
     what = "label" if has_labels else "attributes"
@@ -448,26 +450,10 @@ def _assign_listed(source: Source, lists: Sequence[LabelList]) -> Table | None:
         for i, entry in labelled:
             entry.label = labels[i]
         source.notes.append(f"{ORIGINS[1]}{files}.")
-    source.notes += names.assumptions(files)
-    if shared := [name for name in missing if names.is_shared(name)]:
-        source.notes.append(
-            f"Names in {files} that several images share: {len(shared)} ({first(shared)}); list their paths."
-        )
-    if absent := sorted({*missing} - {*shared}):
-        source.notes.append(f"Files in {files} that do not exist: {len(absent)} ({first(absent)}).")
+    source.notes += names.notes(files, missing)
     if not columns or any(i not in rows for i, _ in labelled):
         return None
     return Table(files, tuple(columns), [(entry, str(rows[i][0]), rows[i][1]) for i, entry in labelled])
-
-
-def _describe_strangers(source: Source, files: str, missing: Sequence[str]) -> str:
-    """The message about a list that names no image of its source."""
-    images = [entry.name for entry in source.entries]
-    near = difflib.get_close_matches(missing[0], images[:10_000], n=1, cutoff=0.3) or images[:1]
-    return (
-        f"{source.path}: none of the {len(missing):,} files in {files} is here: it lists {missing[0]}, and the nearest image is "
-        f"{near[0] if near else '(none)'}. Correct the names, or ignore the list with --labels none"
-    )
 
 
 def assign_attributes(source: Source, table: Table) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import difflib
 import io
 import json
 import re
@@ -55,7 +56,7 @@ Layout = tuple[str, Callable[[], Annotations | None]]
 class Names:
     """Finds entries by their path, by the end of their path if that is unique, or by either without the extension.
 
-    If nothing fits, case, composition of accents and the extension are disregarded; `assumptions` says so.
+    If nothing fits, case, composition of accents and the extension are disregarded; `notes` says so.
 
     Args:
         entries: the entries; `find` and `in_list` return their indices.
@@ -177,15 +178,26 @@ class Names:
                     )
         return ""
 
-    def assumptions(self, files: str) -> list[str]:
-        """What was assumed about the names in these files, in sentences."""
-        if not self._assumed:
-            return []
-        name, path = next(iter(self._assumed.items()))
-        return [
-            f"Names in {files} that differ from the file in case, accents or extension: {len(self._assumed):,}, such as {clean(name)} "
-            f"for {path}."
-        ]
+    def notes(self, files: str, missing: Iterable[str]) -> list[str]:
+        """What was assumed about the names in these files, and which of them mean no entry or several, in sentences."""
+        notes = []
+        if self._assumed:
+            name, path = next(iter(self._assumed.items()))
+            notes.append(
+                f"Names in {files} that differ from the file in case, accents or extension: {len(self._assumed):,}, such as "
+                f"{clean(name)} for {clean(path)}."
+            )
+        shared = [name for name in missing if name in self._shared]
+        if shared:
+            notes.append(f"Names in {files} that several images share: {len(shared)} ({first(shared)}); list their paths.")
+        if absent := sorted({*missing} - {*shared}):
+            notes.append(f"Files in {files} that do not exist: {len(absent)} ({first(absent)}).")
+        return notes
+
+    def nearest(self, name: str) -> str:
+        """The entry whose path resembles a name most, for messages."""
+        near = difflib.get_close_matches(name, self._paths[:10_000], n=1, cutoff=0.3) or self._paths[:1]
+        return clean(near[0]) if near else "(none)"
 
     def is_shared(self, name: str) -> bool:
         """Whether `find` or `in_list` found several entries that a name could mean."""
