@@ -85,7 +85,12 @@ def test_a_flat_folder_does_not_take_the_lines_of_another_split(tmp_path: Path, 
 @pytest.mark.parametrize(
     ("paths", "file", "listed"),
     [
-        (["1.png", "a/2.png"], "x.csv", {"1.png": 0, "2.png": None}),  # a name in the folder: the others too
+        (["1.png", "a/2.png"], "x.csv", {"1.png": 0, "2.png": 1}),
+        (["1.png", "test/2.png"], "x.csv", {"1.png": 0, "2.png": None}),
+        (["1.png", "test/2.png", "val/2.png"], "x.csv", {"1.png": 0, "2.png": None}),
+        (["train/1.png", "train/a/2.png"], "train/x.csv", {"1.png": 0, "2.png": 1}),
+        (["a/1.png", "a/test/2.png"], "a/x.csv", {"1.png": 0, "2.png": None}),
+        (["test/1.png", "test/2.png"], "x.csv", {"1.png": 0, "2.png": 1}),
         (["a/1.png", "b/2.png"], "x.csv", {"a/1.png": 0, "2.png": 1}),
         (["a/1.png", "2.png"], "x.csv", {"/home/Me/set/a/1.png": 0, "/home/me/set/a/2.png": None}),
         (["a/1.png", "2.png"], "x.csv", {"/home/me/set/a/1.png": 0, "/home/me/set/2.png": 1}),

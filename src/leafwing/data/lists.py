@@ -86,8 +86,8 @@ class Names:
         """The indices of the entries that the names in one list mean, by name; None for a name that means none or several.
 
         A list means the files of one place; files of the same name elsewhere are others. So if some of its names are below its folder,
-        all are; if some are directly there, those with as many folders are too; and if some begin with the path of the source, or are
-        relative to it, further folders in others are not ignored.
+        all are; if some are directly there, those with as many folders are in no split below it; and if some begin with the path of
+        the source, or are relative to it, further folders in others are not ignored.
 
         Args:
             listed: the names.
@@ -97,10 +97,10 @@ class Names:
         Raises:
             LeafwingError: two names could mean the same entry, or names mean files in several splits; the message names them.
         """
-        where = f"{source.path}: {file}"
+        where, folder = f"{source.path}: {file}", folder_of(file)
         indices: dict[str, int | None] = dict.fromkeys(listed)
-        matches = {name: match for name in indices if (match := self._match(name, folder_of(file))) is not None}
-        matches = _in_one_place(matches)
+        matches = {name: match for name in indices if (match := self._match(name, folder)) is not None}
+        matches = self._in_one_place(matches, folder.removeprefix("./"))
         self._drop_others(where, matches)
         indices |= {name: self._take(name, match) for name, match in matches.items()}
         shared = [name for name, match in matches.items() if match.index < 0]
@@ -140,6 +140,30 @@ class Names:
         if not match.exact:
             self._assumed[name] = self._paths[match.index]
         return match.index
+
+    def _in_one_place(self, matches: Mapping[str, Match], folder: str) -> dict[str, Match]:
+        """The matches of names in one list without those elsewhere; see `in_list`."""
+        if any(match.inside for match in matches.values()):
+            matches = {name: match for name, match in matches.items() if match.inside}
+        depths = {_cleaned(name).count("/") for name, match in matches.items() if match.direct}
+        removed = {match.removed for match in matches.values()}
+        longer = {beginning for beginning in removed if any(above in removed for above in _beginnings(beginning))}
+
+        def in_split(depth: int, match: Match) -> bool:
+            folders = self._paths[match.index].removeprefix(folder).split("/")[: -1 - depth]
+            return match.index < 0 or any(map(is_split, folders))
+
+        return {
+            name: match
+            for name, match in matches.items()
+            if match.removed not in longer
+            and (
+                match.direct
+                or match.removed
+                or (depth := _cleaned(name).count("/")) not in depths
+                or not in_split(depth, match)
+            )
+        }
 
     def _drop_others(self, where: str, matches: dict[str, Match]) -> None:
         """Removes names that only resemble an entry which another name means.
@@ -230,20 +254,6 @@ class Names:
         above = "".join(f"{part}/" for part in parts[:top])
         match = self._stems.find(stem("/".join(parts[top + 1 :])), above)
         return match if match and (match.inside or not self._stems.inside(above)) else None
-
-
-def _in_one_place(matches: Mapping[str, Match]) -> dict[str, Match]:
-    """The matches of names in one list without those elsewhere; see `Names.in_list`."""
-    if any(match.inside for match in matches.values()):
-        matches = {name: match for name, match in matches.items() if match.inside}
-    depths = {_cleaned(name).count("/") for name, match in matches.items() if match.direct}
-    removed = {match.removed for match in matches.values()}
-    longer = {beginning for beginning in removed if any(above in removed for above in _beginnings(beginning))}
-    return {
-        name: match
-        for name, match in matches.items()
-        if match.direct or (match.removed not in longer if match.removed else _cleaned(name).count("/") not in depths)
-    }
 
 
 def _beginnings(path: str) -> Iterator[str]:
