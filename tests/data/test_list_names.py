@@ -119,9 +119,13 @@ def test_names_that_only_resemble_a_file_are_not_merged() -> None:
         Names(entries).in_list(["1.jpg", "1.png"], source, "x.csv")
 
 
-@pytest.mark.parametrize("files", [{"text/train/0.txt": "a", "text/test/0.txt": "b"}, {"train/text/1.txt": "a"}])
+@pytest.mark.parametrize(
+    "files",
+    [{"text/train/0.txt": "a", "text/test/0.txt": "b"}, {"train/text/1.txt": "a"}, {f"text/{i}.txt": "a" for i in range(3)}],
+)
 def test_text_files_of_another_split_are_not_captions(tmp_path: Path, files: dict[str, str]) -> None:
     paths = ["0.png"] if "text/train/0.txt" in files else ["train/images/0.png", "test/images/1.png"]
+    paths += ["test/images/0.png", "test/images/2.png"] * ("text/1.txt" in files)
     source = write(tmp_path / "set", paths)
     for name, text in files.items():
         (source / name).parent.mkdir(parents=True, exist_ok=True)

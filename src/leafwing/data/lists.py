@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import PurePosixPath
 from typing import Any
 from xml.etree import ElementTree
 
@@ -228,10 +229,21 @@ class Names:
         return name in self._shared
 
     def owners(self, files: Sequence[str], folders: Sequence[str]) -> dict[str, int]:
-        """The files that belong to one image each, and the indices of their entries; as for `beside`."""
-        matches = {file: match for file in files if (match := self._beside(file, folders)) is not None and match.index >= 0}
+        """The files that belong to one image each, and the indices of their entries; as for `beside`.
+
+        Files in a parallel tree belong to none if several could belong to one image, or if their names are those of images in several
+        splits.
+        """
+        matches = {file: match for file in files if (match := self._beside(file, folders)) is not None}
+        shared = [PurePosixPath(file).stem for file, match in matches.items() if match.index < 0]
+        if self.describe_splits(shared):
+            matches = {file: match for file, match in matches.items() if match.direct}
         counts = Counter(match.index for match in matches.values())
-        return {file: match.index for file, match in matches.items() if not match.removed or counts[match.index] == 1}
+        return {
+            file: match.index
+            for file, match in matches.items()
+            if match.index >= 0 and (counts[match.index] == 1 or not match.removed)
+        }
 
     def beside(self, path: str, folders: Sequence[str]) -> int | None:
         """The index of the entry that a file of one image belongs to; None if none or several.
@@ -247,7 +259,7 @@ class Names:
         path = path.removeprefix("./")
         name = stem(path)
         if (index := self._names.whole.get(name, self._stems.whole.get(name))) is not None:
-            return Match(index, "", True)
+            return Match(index, "", inside=True, direct=True)
         parts = path.split("/")
         if (top := next((i for i, part in enumerate(parts[:-1]) if part.lower() in folders), None)) is None:
             return None
