@@ -120,16 +120,16 @@ class Names:
     def _candidates(self, path: str, folder: str) -> Iterator[Match]:
         """What a path may mean, best first, up to the first that is as certain as possible."""
         best = (bool(folder and self._names.inside(folder)), True)
-        further = [(self._loose, _loosen(path), _loosen(folder) + "/" * bool(folder))]
-        if not has_image_suffix(path):
-            further.insert(0, (self._stems, path, folder))
         if match := self._names.find(path, folder):
             yield match
-        for paths, name, place in further:
-            if match and match.certainty >= best:
+            if match.certainty >= best:
                 return
-            if match := paths.find(name, place):
-                yield replace(match, exact=False)
+        if not has_image_suffix(path) and (match := self._stems.find(path, folder)):
+            yield replace(match, exact=False)
+            if match.certainty >= best:
+                return
+        if match := self._loose.find(_loosen(path), _loosen(folder) + "/" * bool(folder)):
+            yield replace(match, exact=False)
 
     def _take(self, name: str, match: Match | None) -> int | None:
         """The index of a match, about which is remembered what is to be said."""
@@ -176,7 +176,9 @@ class Names:
         for name, match in matches.items():
             by_index.setdefault(match.index, []).append(name)
         for index, names in by_index.items():
-            plain = {name: _loosen(_cleaned(name), whole=True) for name in names if index >= 0 and len(names) > 1}
+            if index < 0 or len(names) == 1:
+                continue
+            plain = {name: _loosen(_cleaned(name), whole=True) for name in names}
             sure = {plain[name] for name in plain if matches[name].exact and not matches[name].removed}
             other = next((name for name in plain if plain[name] != plain[names[0]]), None)
             if other and not sure:
