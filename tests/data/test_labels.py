@@ -289,6 +289,52 @@ def test_classes_that_look_like_one_are_mentioned(tmp_path: Path, labels: list[s
     )
 
 
+SCORES = [f"0.{i + 1}5" for i in range(12)]
+
+
+@pytest.mark.parametrize("labels", [SCORES, [*SCORES[:-1], "NaN"], [score.replace(".", ",") for score in SCORES]])
+def test_measurements_are_no_classes(tmp_path: Path, labels: list[str]) -> None:
+    files = images(*(f"{i}.png" for i in range(12)))
+    rows = "file;label\n" + "".join(f"{i}.png;{label}\n" for i, label in enumerate(labels))
+    path = put(tmp_path / "set", files | {"labels.csv": rows})
+    with pytest.raises(
+        LeafwingError, match=r"labels.csv has numbers that are not whole, such as 0.1.*, which are no .*--labels none"
+    ):
+        load(path)
+    few = "".join(f"{i}.png;{labels[i % 3]}\n" for i in range(12))
+    assert len(load(put(tmp_path / "set", {"labels.csv": f"file;label\n{few}"})).spec.labels) == 3
+
+
+def test_measurements_in_metadata_are_not_used(tmp_path: Path) -> None:
+    files = images(*(f"{i}.png" for i in range(12)))
+    text = "".join(json.dumps({"file_name": f"{i}.png", "text": "a", "label": float(SCORES[i])}) + "\n" for i in range(12))
+    data = load(put(tmp_path / "set", files | {"metadata.jsonl": text}))
+    assert (data.labels, "caption" in data.spec.fields) == (None, True)
+    assert any(
+        "metadata.jsonl are not used, because they are many numbers that are not whole, such as 0.1" in n for n in data.notes
+    )
+
+
+def test_whole_numbers_in_json_may_be_written_as_fractions(tmp_path: Path) -> None:
+    text = "".join(json.dumps({"file_name": f"{i}.png", "label": float(i % 2)}) + "\n" for i in range(4))
+    path = put(tmp_path / "set", FLAT | {"metadata.jsonl": text})
+    assert labels_of(load(path)) == labels_of(load(path, labels="metadata.jsonl")) == ["0", "1", "0", "1"]
+    text = json.dumps({"labels": [[f"{i}.png", float(i % 2)] for i in range(4)]})
+    assert labels_of(load(put(tmp_path / "stylegan", FLAT | {"dataset.json": text}))) == ["0", "1", "0", "1"]
+
+
+def test_labels_in_metadata_that_cannot_be_used_are_mentioned(tmp_path: Path) -> None:
+    text = "".join(json.dumps({"file_name": f"{i}.png", "label": [0, 1]}) + "\n" for i in range(4))
+    notes = load(put(tmp_path / "set", FLAT | {"metadata.jsonl": text})).notes
+    assert "The labels in metadata.jsonl are not used, because they are neither texts nor numbers, such as [0, 1]." in notes
+
+
+def test_classes_of_a_single_image_are_mentioned(tmp_path: Path) -> None:
+    rows = "file,label\n" + "".join(f"{i}.png,2024-01-{min(i, 10) + 10}\n" for i in range(12))
+    notes = load(put(tmp_path / "set", images(*(f"{i}.png" for i in range(12))) | {"labels.csv": rows})).notes
+    assert any(note.startswith("Of 11 classes 10 have a single image, such as 2024-01-10, ") for note in notes)
+
+
 def test_attributes_of_celeba_as_a_table(tmp_path: Path) -> None:
     rows = "image_id,Smiling,Male\n" + "".join(f"{i}.png,{1 - 2 * (i % 2)},{2 * (i > 1) - 1}\n" for i in range(4))
     files = images(*(f"img/img/{i}.png" for i in range(4))) | {

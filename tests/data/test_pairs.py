@@ -15,9 +15,10 @@ import pytest
 from data_helpers import encoded, picture, write
 from PIL import Image as PillowImage
 
-from leafwing.data import Dataset, joining, load, load_pack
+from leafwing.data import Dataset, joining, load, load_pack, pairs
 from leafwing.data.doctor import doctor
 from leafwing.data.loading import join_sources
+from leafwing.data.sources import Entry, Source
 from leafwing.errors import LeafwingError
 from leafwing.fields import Image
 
@@ -142,15 +143,111 @@ def test_a_list_of_pairs(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("a,b\n", "must name the columns input,image or file,input; it is: a,b"),
-        ("file,input\nB/0.png,\n", "line 2: an file and an input are needed"),
+        ("file,input\nB/0.png,\n", "line 2: an input is needed"),
         ("file,input\nB/0.png,A/0.png\nB/0.png,A/1.png\n", "line 3: B/0.png is listed twice"),
-        ("file,input\nno.png,nothing.png\n", "no line names two images that exist"),
+        (
+            "file,input\nB/00.png,A/0.png\n",
+            "no line names two images that exist; .*pairs.csv. B/00.png does not exist; the nearest image is B/0.png.",
+        ),
+        (
+            "file,input\nB/0.png,0.png\n",
+            "no line names two images that exist; .* 0.png is the name of several images; the nearest image is [AB]/0.png.",
+        ),
+        ('file,input\nB/0.png,A/0.png\nB/1.png,"A/1.png\nB/2.png,A/2.png\n', "pairs.csv, line 3: not a readable csv file"),
     ],
 )
 def test_invalid_lists_of_pairs(tmp_path: Path, text: str, message: str) -> None:
     files: dict[str, bytes | str] = {**pair_files(lambda i: f"B/{i}.png", lambda i: f"A/{i}.png"), "pairs.csv": text}
     with pytest.raises(LeafwingError, match=message.replace("(", r"\(")):
         load(put(tmp_path / "set", files), input="pairs.csv")
+
+
+COMPOSED, DECOMPOSED = "\u00e9", "e\u0301"
+FORMS: dict[str, Callable[[Path], str]] = {
+    "absolute paths": lambda path: "input,image\n" + "".join(f"{path}/A/{i}.png,{path}/B/{i}.png\n" for i in range(4)),
+    "as Excel saves it": lambda path: "sep=;\ninput;image\n" + "".join(f"A/{i}.png;B/{i}.png\n" for i in range(4)),
+    "semicolons": lambda path: "Input;Image\n" + "".join(f"A/{i}.png; B/{i}.png\n" for i in range(4)),
+    "a further column": lambda path: "input,image,split\n" + "".join(f"A/{i}.png,B/{i}.png,x\n" for i in range(4)),
+    "another case": lambda path: "input,image\n" + "".join(f"a/{i}.PNG,b/{i}.PNG\n" for i in range(4)),
+    "Windows paths": lambda path: "input,image\n" + "".join(f"A\\{i}.png,B\\{i}.png\n" for i in range(4)),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_lists_of_pairs_are_read_like_other_lists(tmp_path: Path, form: str) -> None:
+    source = put(tmp_path / "set", pair_files(lambda i: f"B/{i}.png", lambda i: f"A/{i}.png"))
+    put(source, {"pairs.csv": FORMS[form](source)})
+    assert shades(load(source, input="pairs.csv")) == EXPECTED
+
+
+def test_lists_of_pairs_with_composed_accents(tmp_path: Path) -> None:
+    source = put(tmp_path / "set", pair_files(lambda i: f"B/{DECOMPOSED}{i}.png", lambda i: f"A/{DECOMPOSED}{i}.png"))
+    rows = "".join(f"A/{COMPOSED}{i}.png,B/{COMPOSED}{i}.png\n" for i in range(4))
+    assert shades(load(put(source, {"pairs.csv": f"input,image\n{rows}"}), input="pairs.csv")) == EXPECTED
+
+
+def test_a_list_of_pairs_in_a_folder_names_files_elsewhere_from_there(tmp_path: Path) -> None:
+    source = put(tmp_path / "set", pair_files(lambda i: f"B/{i}.png", lambda i: f"A/{i}.png"))
+    rows = "".join(f"../A/{i}.png,{i}.png\n" for i in range(4))
+    assert shades(load(put(source, {"B/pairs.csv": f"input,image\n{rows}"}), input="pairs.csv")) == EXPECTED
+
+
+def test_an_input_that_is_missing_is_not_the_image_itself(tmp_path: Path) -> None:
+    source = put(tmp_path / "set", {**pair_files(lambda i: f"{i}.png", lambda i: f"{i}.bmp"), "pairs.csv": "image,input\n"})
+    with (source / "pairs.csv").open("a") as file:
+        file.writelines(f"{i}.png,{i}.bmp\n" for i in range(4))
+    (source / "3.bmp").unlink()
+    data = load(source, input="pairs.csv")
+    assert shades(data) == EXPECTED[:3]
+    assert "Files in pairs.csv that do not exist: 1 (3.bmp)." in data.notes
+
+
+@pytest.mark.parametrize(
+    ("option", "image", "inputs"),
+    [
+        ("A", lambda i: f"B/img{i}.png", lambda i: f"A/IMG{i}.PNG"),
+        ("_A", lambda i: f"img{i}_B.png", lambda i: f"IMG{i}_A.png"),
+    ],
+)
+def test_partners_may_differ_in_case(
+    tmp_path: Path, option: str, image: Callable[[int], str], inputs: Callable[[int], str]
+) -> None:
+    source = put(tmp_path / "set", pair_files(image, inputs))
+    data = load(source, input=option)
+    assert sorted(shades(data)) == EXPECTED
+    assert f"Pairs whose names differ in case: 4, such as {inputs(0)} for {image(0)}." in data.notes
+    put(
+        source, {inputs(0).lower().replace("a/", "A/").replace("_a", "_A"): solid(77, mode="L")}
+    )  # which is then the partner
+    assert sorted(shades(load(source, input=option))) == [(0, 77), *EXPECTED[1:]]
+
+
+def test_the_nearest_names_of_many_images_without_a_partner_are_not_searched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searched: list[int] = []
+
+    def record(name: str, names: dict[str, str], number: int) -> list[str]:
+        searched.append(len(names))
+        return []
+
+    monkeypatch.setattr(pairs.difflib, "get_close_matches", record)
+    entries = [Entry(f"{side}/{i}{side}.png", None, 1) for side in "AB" for i in range(3000)]
+    entries += [Entry("A/0.png", None, 1), Entry("B/0.png", None, 1)]
+    pairs.find_input(Source("folder", tmp_path, entries, lambda location: b""), "A")
+    assert len(searched) == 20
+    assert max(searched) == 500
+
+
+def test_lists_without_labels_are_not_offered_as_labels(tmp_path: Path) -> None:
+    source = put(tmp_path / "set", pair_files(lambda i: f"B/{i}.png", lambda i: f"A/{i}.png", 12))
+    rows = "".join(f"A/{i}.png,B/{i}.png\n" for i in range(12))
+    points = "".join(f"A/{i}.png,{i}.5,{2 * i}\n" for i in range(12))
+    put(
+        source,
+        {"couples.csv": f"input,image\n{rows}", "list_landmarks_align_celeba.csv": f"image_id,nose_x,nose_y\n{points}"},
+    )
+    assert not any("lists images" in note for note in load(source).notes)
 
 
 def test_a_list_of_pairs_is_not_ignored_silently(tmp_path: Path) -> None:

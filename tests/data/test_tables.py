@@ -123,6 +123,18 @@ def test_an_hdf5_file_without_images_of_its_own_is_refused(tmp_path: Path) -> No
         load(tmp_path / "broken.h5")
 
 
+@pytest.mark.parametrize("name", ["train/images", "images"])
+def test_columns_of_another_split_in_an_hdf5_file_are_not_used(tmp_path: Path, name: str) -> None:
+    with h5py.File(tmp_path / "set.h5", "w") as file:
+        file[name] = PICTURES
+        file["test/labels"] = np.arange(len(PICTURES)) % 2
+        if name != "images":
+            file["train/labels"] = np.arange(len(PICTURES)) % 3
+    data = load(tmp_path / "set.h5")
+    assert data.spec.labels == (("0", "1", "2") if name != "images" else ())
+    assert "Not used in set.h5: test/labels." in data.notes
+
+
 def test_a_named_type_in_an_hdf5_file_is_not_a_data_set(tmp_path: Path) -> None:
     path = hdf5(tmp_path / "a.h5", images=PICTURES)
     with h5py.File(path, "a") as file:

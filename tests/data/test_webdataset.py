@@ -197,3 +197,12 @@ def test_shards_that_are_there_twice_are_refused(tmp_path: Path) -> None:
     tar(tmp_path / "set" / "x-0.tar.gz", samples(0, 4), "w:gz")
     with pytest.raises(LeafwingError, match=r"x-0\.tar and x-0\.tar\.gz are the same part of a data set twice; remove one"):
         load(tmp_path / "set")
+
+
+def test_numbers_in_json_are_classes_if_they_are_whole(tmp_path: Path) -> None:
+    whole = samples(0, 6, json=lambda i: json.dumps({"label": float(i % 2)}))
+    assert load(tar(tmp_path / "whole.tar", whole), size=(20, 24)).spec.labels == ("0", "1")
+    scores = samples(0, 12, json=lambda i: json.dumps({"label": i / 7}))
+    data = load(tar(tmp_path / "scores.tar", scores), size=(20, 24))
+    assert data.labels is None
+    assert any("they are many numbers that are not whole, such as 0.14" in note for note in data.notes)

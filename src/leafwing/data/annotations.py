@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from leafwing.data import positions
-from leafwing.data.lists import Annotations, Layout, Names, folder_of, read_json, read_text, read_texts
+from leafwing.data.lists import Annotations, Layout, Names, read_json, read_text, read_texts
 from leafwing.data.positions import Collected
 from leafwing.data.sources import Source, clean
 from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
@@ -153,6 +153,7 @@ def _read_coco(source: Source, file: str, names: Names, option: str, required: b
     except (TypeError, KeyError):
         raise LeafwingError(f"{where}: images need an id and a file_name, and categories an id.") from None
     result = Collected(file, [file])
+    indices = names.in_list([str(image["file_name"]) for image in listed.values()], source, file)
     people: dict[int, list[list[Landmark]]] = {}
     titles: Counter[str] = Counter()
     for number, item in enumerate(items, 1):
@@ -166,7 +167,7 @@ def _read_coco(source: Source, file: str, names: Names, option: str, required: b
         if values is None:
             continue
         numbers = _numbers(values, place, key)
-        index = names.find(image["file_name"], folder_of(file))
+        index = indices[image["file_name"]]
         titles[title] += 1
         if option == "boxes":
             if len(numbers) != 4:

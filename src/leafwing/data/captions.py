@@ -24,7 +24,6 @@ from leafwing.data.lists import (
     Layout,
     Names,
     first,
-    folder_of,
     read_column,
     read_json,
     read_table,
@@ -132,9 +131,10 @@ def _collect(
     missing: dict[str, None] = {}
     empty = 0
     for file in files:
-        folder = folder_of(file)
-        for name, texts in read(source, file, result.notes):
-            index = names.find(name, folder)
+        records = list(read(source, file, result.notes))
+        indices = names.in_list((name for name, _ in records), source, file)
+        for name, texts in records:
+            index = indices[name]
             if index is None:
                 missing[clean(name)] = None
                 continue

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from leafwing.data.arrays import EXPECTED, IMAGES, LABELS, as_text, column, refuse_labels, row_entries, source_of
+from leafwing.data.lists import folder_of
+from leafwing.data.matching import is_split
 from leafwing.data.sources import Column, Source
 from leafwing.errors import LeafwingError
 
@@ -69,7 +71,9 @@ def _open(path: Path, file: Any) -> Source:
     source = _encoded(path, named[name]) if _is_encoded(named[name]) else source_of("hdf5", path, named[name], "images")
     source.notes.insert(0, f"Images come from {name} in {path.name}.")
     count = len(named[name])
-    columns = {key: _column(item, count) for key, item in named.items() if key not in (name, *outside)}
+    group = folder_of(name)
+    elsewhere = [key for key in named if any(map(is_split, key.removeprefix(group).split("/")[:-1]))]  # of another split
+    columns = {key: _column(item, count) for key, item in named.items() if key not in (name, *outside, *elsewhere)}
     source.columns = {key: values for key, values in columns.items() if values is not None}
     labels = [key for key in columns if key.rpartition("/")[2] in LABELS]
     source.label_columns = [key for key in labels if key in source.columns] or refuse_labels(source, named, labels)

@@ -18,9 +18,10 @@ from typing import Any
 
 from leafwing.data import labels as labelling
 from leafwing.data import pairs, shards
-from leafwing.data.labels import SPLITS, Table
+from leafwing.data.labels import Table
 from leafwing.data.lists import first
 from leafwing.data.locating import plain_name
+from leafwing.data.matching import SPLITS
 from leafwing.data.opening import Listing, open_source
 from leafwing.data.pairs import Input
 from leafwing.data.sources import Column, Entry, Source

@@ -4,16 +4,15 @@ StyleGAN's `dataset.json`. `labels` assigns them to images.
 
 from __future__ import annotations
 
-import csv
-import io
+import itertools
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Any
 
-from leafwing.data.attributes import is_number_or_boolean
-from leafwing.data.lists import DELIMITERS, FILE, Names, folder_of, read_json, read_text
+from leafwing.data.attributes import MAX_NUMBERS, is_number_or_boolean
+from leafwing.data.lists import FILE, Names, Sheet, folder_of, read_json, read_text, require_one_line
 from leafwing.data.sources import Source, clean, has_image_suffix
 from leafwing.errors import LeafwingError
 
@@ -22,9 +21,14 @@ PLAIN_FILE = ("name", "id", "img", "filepath", "file_path", "image_path")
 LABEL = ("label", "class", "category", "class_name", "label_name", "target")
 TAGS = ("tags", "labels")
 """Titles of a column with several words in a cell, each of which is a binary attribute."""
+MISSING = frozenset({"nan", "na", "n/a", "null"})
+"""Labels that may stand for a missing value, in lower case."""
 COMPLETE = 0.95
 """Labels in metadata, which may be there for another purpose, are used if at least this share of the images has one."""
 ATTRIBUTES = re.compile(r"list_attr.*\.(txt|csv)")
+
+
+_NUMBER = re.compile(r"[-+]?[0-9]*[.,]?[0-9]+([eE][-+]?[0-9]+)?")
 
 
 @dataclass
@@ -59,6 +63,21 @@ def is_list(name: str) -> bool:
     )
 
 
+def label_of(value: Any) -> str:
+    """A value in JSON as a label: a text or a number, where 1.0 is 1; empty if it is neither."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float) or value != value:  # NaN
+        return ""
+    return str(int(value) if isinstance(value, float) and value.is_integer() else value).strip()
+
+
+def find_fraction(labels: Iterable[str]) -> str:
+    """One of the labels that is no whole number, if all are numbers and too many for classes: they are measurements; else empty."""
+    different = {label for label in labels if label.lower() not in MISSING}
+    if len(different) <= MAX_NUMBERS or not all(_NUMBER.fullmatch(label) for label in different):
+        return ""
+    return next((label for label in sorted(different) if not float(label.replace(",", ".")).is_integer()), "")
+
+
 def read_list(source: Source, name: str, chosen: bool = False) -> LabelList | None:
     """Reads a list.
 
@@ -88,30 +107,43 @@ def read_list(source: Source, name: str, chosen: bool = False) -> LabelList | No
 def _read_metadata(source: Source, name: str) -> LabelList | None:
     """The labels of metadata that may be captions: none if they are missing, incomplete or contradictory, which a note says."""
     try:
-        rows = [*csv.DictReader(io.StringIO(read_text(source, name)))]
-    except csv.Error:
+        sheet = Sheet.of(read_text(source, name))
+        rows = [cells for _, cells in sheet.rows(f"{source.path}: {name}", sheet.delimiter)]
+    except LeafwingError:  # the captions say why
         return None
-    records = [{str(key).strip().lower(): value for key, value in row.items() if isinstance(value, str)} for row in rows]
-    return _labels_of(name, records, source)
+    titles = [title.lower() for title in rows[0]] if rows else []
+    return _labels_of(name, [dict(zip(titles, cells, strict=False)) for cells in rows[1:]], source)
 
 
 def _labels_of(name: str, records: Sequence[Mapping[str, Any]], source: Source) -> LabelList | None:
     """The labels in records of metadata, each of which names its file."""
     labels: dict[str, str] = {}
     files: set[str] = set()
+    unusable = ""
     for record in records:
         file = next((record[key] for key in FILE if isinstance(record.get(key), str)), None)
         label = next((record[key] for key in LABEL if key in record), None)
         if file is None:
             continue
         files.add(file)
-        if isinstance(label, bool) or not isinstance(label, str | int) or not str(label).strip():
+        if not (text := label_of(label)):
+            unusable = unusable or str(label or "")
             continue
-        if labels.setdefault(file, str(label).strip()) != str(label).strip():
+        if labels.setdefault(file, text) != text:
             source.notes.append(
                 f"The labels in {name} are not used, because {clean(file)} has several; --labels {name} requires them."
             )
             return None
+    if fraction := find_fraction(labels.values()):
+        source.notes.append(
+            f"The labels in {name} are not used, because they are many numbers that are not whole, such as {fraction}; labels are "
+            "whole numbers or texts."
+        )
+        return None
+    if unusable and not labels:
+        source.notes.append(
+            f"The labels in {name} are not used, because they are neither texts nor numbers, such as {clean(unusable)[:40]}."
+        )
     if labels and len(labels) < COMPLETE * len(files):
         source.notes.append(
             f"The labels in {name} are not used, because only {len(labels):,} of {len(files):,} images have one; --labels {name} "
@@ -124,10 +156,7 @@ def _labels_of(name: str, records: Sequence[Mapping[str, Any]], source: Source) 
 def _read_table(source: Source, name: str) -> LabelList:
     """Labels and attribute columns of a table."""
     where = f"{source.path}: {name}"
-    try:
-        table = _Table.parse(read_text(source, name), Names(source.entries), folder_of(name))
-    except csv.Error as error:
-        raise LeafwingError(f"{where}: not a readable csv file ({error}).") from None
+    table = _Table.parse(where, read_text(source, name), Names(source.entries), folder_of(name))
     titles, (file, label) = table.titles, table.roles()
     attributes = _attribute_columns(where, titles, {file, label})
     if file is None or (label is None and not attributes):
@@ -147,6 +176,8 @@ def _read_table(source: Source, name: str) -> LabelList:
         if not cells[file] or (label is not None and not cells[label]):
             needed = "a file is" if label is None else "a file and a label are"
             raise LeafwingError(f"{where}, line {line}: {needed} needed.")
+        for cell in (cells[index] for index in (file, label) if index is not None):
+            require_one_line(where, line, cell)
         key = cells[file]
         if label is not None and labels.setdefault(key, cells[label]) != cells[label]:
             raise LeafwingError(f"{where}, line {line}: {clean(key)} has two labels, {labels[key]} and {cells[label]}.")
@@ -197,28 +228,17 @@ class _Table:
     folder: str
 
     @classmethod
-    def parse(cls, text: str, names: Names, folder: str, limit: int | None = None) -> _Table:
-        """Reads a table, or its first lines; empty lines at its top and Excel's line `sep=;` are skipped."""
-        plain = text.lstrip("\r\n")
-        skipped = text.count("\n", 0, len(text) - len(plain))
-        header, _, rest = plain.partition("\n")
-        delimiter = max(DELIMITERS, key=header.count)
-        if match := re.fullmatch(r"sep=(.)\s*", header):
-            delimiter, plain, skipped = match[1], rest, skipped + 1
-            header = rest.partition("\n")[0]
-        elif delimiter not in header and len(header.split()) == 2:
+    def parse(cls, where: str, text: str, names: Names, folder: str, limit: int | None = None) -> _Table:
+        """Reads a table, or its first rows; `where` is for error messages."""
+        sheet = Sheet.of(text)
+        delimiter, header = sheet.delimiter, sheet.header
+        if delimiter not in header and len(header.split()) == 2:
             delimiter = " "
-        rows: list[tuple[int, list[str]]] = []
-        reader = csv.reader(io.StringIO(plain), delimiter=delimiter)
-        for row in reader:
-            if any(row):
-                rows.append((skipped + reader.line_num, [cell.strip() for cell in row]))
-            if len(rows) == limit:
-                break
+        rows = list(itertools.islice(sheet.rows(where, delimiter), limit))
         first = rows[0][1] if rows else []
         headless = len(first) == 2 and has_image_suffix(first[0]) and names.find(first[0], folder) is not None
         titles = ["file", "label"] if headless else [clean(title) for title in first]
-        return cls(header.strip(), delimiter, titles, rows if headless else rows[1:], headless, names, folder)
+        return cls(header, delimiter, titles, rows if headless else rows[1:], headless, names, folder)
 
     def roles(self) -> tuple[int | None, int | None]:
         """The columns of the file and of the label; None for one that does not exist.
@@ -248,15 +268,23 @@ class _Table:
         cells = [row[column] for _, row in self.rows[:_PROBE] if len(row) > column]
         return bool(cells) and all(self.names.find(cell, self.folder) is not None for cell in cells)
 
+    def is_measured(self, column: int) -> bool:
+        """Whether the cells of a column are numbers, too many for classes."""
+        cells = {row[column] for _, row in self.rows if len(row) > column}
+        return len(cells) > MAX_NUMBERS and all(_NUMBER.fullmatch(cell) for cell in cells)
+
 
 def lists_images(source: Source, name: str, names: Names) -> bool:
-    """Whether a side file looks like a list that `--labels` can read: a table with the names of images."""
+    """Whether a side file looks like a list that `--labels` can read: a table with the names of images, and not only measurements."""
     try:
-        table = _Table.parse(read_text(source, name), names, folder_of(name), limit=2)
-    except (LeafwingError, csv.Error):
+        table = _Table.parse(name, read_text(source, name), names, folder_of(name), limit=_PROBE + 1)
+    except LeafwingError:
         return False
-    file, _ = table.roles()
-    return file is not None and len(table.titles) > 1 and table.names_images(file)
+    file, label = table.roles()
+    if file is None or not replace(table, rows=table.rows[:2]).names_images(file):
+        return False
+    others = [index for index, title in enumerate(table.titles) if index != file and title.lower() != "input"]  # of pairs
+    return any(index == label or not table.is_measured(index) for index in others)
 
 
 def _column(titles: Sequence[str], *names: Sequence[str]) -> int | None:
@@ -316,10 +344,10 @@ def _read_json_lines(source: Source, name: str, chosen: bool) -> LabelList | Non
     for record in records:
         file = next((record[key] for key in FILE if isinstance(record.get(key), str)), None)
         label = next((record[key] for key in LABEL if key in record), None)
-        if file is None or isinstance(label, bool) or not isinstance(label, str | int) or not str(label).strip():
+        if file is None or not (text := label_of(label)):
             continue
-        if labels.setdefault(file, str(label)) != str(label):
-            raise LeafwingError(f"{where}: {clean(file)} has two labels, {labels[file]} and {label}.")
+        if labels.setdefault(file, text) != text:
+            raise LeafwingError(f"{where}: {clean(file)} has two labels, {labels[file]} and {text}.")
     return LabelList(name, labels) if labels else None
 
 
@@ -354,10 +382,10 @@ def _read_stylegan(source: Source, name: str, chosen: bool) -> LabelList | None:
     for pair in pairs.items() if isinstance(pairs, Mapping) else pairs if isinstance(pairs, list) else [pairs]:
         if not isinstance(pair, (list, tuple)) or len(pair) != 2 or not isinstance(pair[0], str):
             raise LeafwingError(f'{where}: "labels" must be a list of ["file", class index].')
-        if isinstance(pair[1], bool) or not isinstance(pair[1], int):
+        if not re.fullmatch(r"-?[0-9]+", label_of(pair[1])) or isinstance(pair[1], str):
             raise LeafwingError(
                 f"{where}: the label of {clean(pair[0])} is not an integer; vectors are not supported as labels. "
                 'Give class indices, or remove "labels" to train without.'
             )
-        labels[pair[0]] = str(pair[1])
+        labels[pair[0]] = label_of(pair[1])
     return LabelList(name, labels)

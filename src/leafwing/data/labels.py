@@ -9,7 +9,6 @@ reads the bytes, `attributes` encodes the columns.
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import unicodedata
@@ -22,21 +21,17 @@ from typing import Any
 
 from leafwing.data import webdataset
 from leafwing.data.attributes import encode
-from leafwing.data.label_lists import LabelList, is_list, lists_images, read_list
+from leafwing.data.label_lists import MISSING, LabelList, find_fraction, is_list, lists_images, read_list
 from leafwing.data.lists import Names, first, folder_of, read_column
+from leafwing.data.matching import is_split
 from leafwing.data.opening import Listing
 from leafwing.data.sources import Entry, RejectedFile, Source, clean, has_image_suffix, is_hidden
 from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
 
-SPLITS = frozenset(
-    {"train", "training", "test", "testing", "val", "valid", "validation", "dev", "eval", "pred", "unlabeled", "unlabelled"}
-)
-GENERIC = frozenset({"images", "image", "imgs", "img", "pictures", "photos", "set", "data", "dataset", "seg", "jpg", "png"})
-"""Words that may accompany the name of a split: `test_images`, `seg_train`."""
-MISSING = frozenset({"nan", "na", "n/a", "null"})
-"""Labels that may stand for a missing value, in lower case."""
 STRAYS = 0.05
 """Up to this share of the images may lie outside the class folders; they are rejected."""
+MANY, MOST = 10, 0.9
+"""Of at least so many classes this share with a single image is mentioned."""
 TABLES = (".csv", ".tsv", ".txt")
 """Extensions of files that may be lists under any name."""
 _SEARCHED = 20
@@ -157,10 +152,14 @@ def _require_classes(source: Source, column: str, values: Sequence[Any]) -> None
     """
     for value in values:
         if isinstance(value, float) and not value.is_integer() and value == value:  # NaN is no label
-            raise LeafwingError(
-                f"{source.path}: {column} has numbers that are not whole, such as {value:g}, which are no classes: labels are whole "
-                "numbers or texts. Group them into a few classes, or --labels none uses none"
-            )
+            raise LeafwingError(_describe_fractions(source, column, f"{value:g}"))
+
+
+def _describe_fractions(source: Source, place: str, value: str) -> str:
+    return (
+        f"{source.path}: {place} has numbers that are not whole, such as {value}, which are no classes: labels are whole numbers or "
+        "texts. Group them into a few classes, or --labels none uses none"
+    )
 
 
 def _label_of(value: Any) -> str | None:
@@ -185,14 +184,8 @@ def _assign_booleans(source: Source) -> None:
         source.notes.append(f"{ORIGINS[2]}{source.path.name}: {first([*columns], 12)}.")
 
 
-def is_split(folder: str) -> bool:
-    """Whether the name of a folder says only train, test or validation: `train`, `Test_images`, `val2017`."""
-    words = {word for word in re.split(r"[\W\d_]+", folder.lower()) if word}
-    return len(words & SPLITS) == 1 and words <= SPLITS | GENERIC
-
-
 def class_notes(labels: Counter[str]) -> list[str]:
-    """What is odd about the names of classes, in sentences: those that differ only in how they are written, and missing values."""
+    """What is odd about classes, in sentences: names that differ only in how they are written, missing values, one image in each."""
     groups: dict[object, list[str]] = {}
     for label in sorted(labels):
         plain = " ".join(unicodedata.normalize("NFKC", label).casefold().split())
@@ -208,6 +201,12 @@ def class_notes(labels: Counter[str]) -> list[str]:
         )
     if missing := [f"{label} ({labels[label]:,} images)" for label in sorted(labels) if label.lower() in MISSING]:
         notes.append(f"A class may stand for a missing label: {first(missing)}. Remove these images if they have none.")
+    single = [label for label in sorted(labels) if labels[label] == 1]
+    if len(labels) >= MANY and len(single) >= MOST * len(labels):
+        notes.append(
+            f"Of {len(labels):,} classes {len(single):,} have a single image, such as {first(single)}: if these are no classes, "
+            "--labels none uses none."
+        )
     return notes
 
 
@@ -418,8 +417,7 @@ def _assign_listed(source: Source, lists: Sequence[LabelList]) -> Table | None:
     for item in lists:
         if (item.labels is not None) != has_labels or item.columns != columns:
             raise LeafwingError(f"{source.path}: {files} have different columns; --labels FILE chooses one of them.")
-        for name in item.names:
-            index = names.find(name, folder_of(item.file))
+        for name, index in names.in_list(item.names, source, item.file).items():
             if index is None:
                 missing.append(name)
                 continue
@@ -434,7 +432,14 @@ def _assign_listed(source: Source, lists: Sequence[LabelList]) -> Table | None:
         source.used_files.add(item.file)
     listed = labels if has_labels else rows
     if not listed and missing:
-        raise LeafwingError(_describe_strangers(source, files, missing))
+        if message := names.describe_splits(filter(names.is_shared, missing)):
+            raise LeafwingError(f"{source.path}: {files} {message}")
+        raise LeafwingError(
+            f"{source.path}: none of the {len(missing):,} files in {files} is here: it lists {missing[0]}, and the nearest image is "
+            f"{names.nearest(missing[0])}. Correct the names, or ignore the list with --labels none"
+        )
+    if fraction := find_fraction(labels.values()):
+        raise LeafwingError(_describe_fractions(source, files, fraction))
     what = "label" if has_labels else "attributes"
     source.rejects += [
         RejectedFile(entry.name, f"no {what} in {files}") for i, entry in enumerate(source.entries) if i not in listed
@@ -445,26 +450,10 @@ def _assign_listed(source: Source, lists: Sequence[LabelList]) -> Table | None:
         for i, entry in labelled:
             entry.label = labels[i]
         source.notes.append(f"{ORIGINS[1]}{files}.")
-    source.notes += names.assumptions(files)
-    if shared := [name for name in missing if names.is_shared(name)]:
-        source.notes.append(
-            f"Names in {files} that several images share: {len(shared)} ({first(shared)}); list their paths."
-        )
-    if absent := sorted({*missing} - {*shared}):
-        source.notes.append(f"Files in {files} that do not exist: {len(absent)} ({first(absent)}).")
+    source.notes += names.notes(files, missing)
     if not columns or any(i not in rows for i, _ in labelled):
         return None
     return Table(files, tuple(columns), [(entry, str(rows[i][0]), rows[i][1]) for i, entry in labelled])
-
-
-def _describe_strangers(source: Source, files: str, missing: Sequence[str]) -> str:
-    """The message about a list that names no image of its source."""
-    images = [entry.name for entry in source.entries]
-    near = difflib.get_close_matches(missing[0], images[:10_000], n=1, cutoff=0.3) or images[:1]
-    return (
-        f"{source.path}: none of the {len(missing):,} files in {files} is here: it lists {missing[0]}, and the nearest image is "
-        f"{near[0] if near else '(none)'}. Correct the names, or ignore the list with --labels none"
-    )
 
 
 def assign_attributes(source: Source, table: Table) -> None:

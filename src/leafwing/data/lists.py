@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import codecs
 import csv
+import difflib
 import io
 import json
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import PurePosixPath
 from typing import Any
 from xml.etree import ElementTree
 
+from leafwing.data.matching import Ends, Match, is_split, parts_after
 from leafwing.data.sources import DAMAGED, Entry, Source, clean, has_image_suffix
 from leafwing.errors import LeafwingError
 
@@ -53,63 +57,195 @@ Layout = tuple[str, Callable[[], Annotations | None]]
 class Names:
     """Finds entries by their path, by the end of their path if that is unique, or by either without the extension.
 
-    If nothing fits, case, composition of accents and the extension are disregarded; `assumptions` says so.
+    If nothing fits, case, composition of accents and the extension are disregarded; `notes` says so.
 
     Args:
-        entries: the entries; `find` returns their indices.
+        entries: the entries; `find` and `in_list` return their indices.
     """
 
     def __init__(self, entries: Sequence[Entry]) -> None:
-        names = [entry.name for entry in entries]
-        self._names = _Ends(names)
-        self._stems = _Ends([stem(name) for name in names])
-        self._loose = _Ends([_loosen(name) for name in names])
+        names = [entry.name.removeprefix("./") for entry in entries]  # of some tar files
+        self._names = Ends(names)
+        self._stems = Ends([stem(name) for name in names])
+        self._loose = Ends([_loosen(name) for name in names])
         self._assumed: dict[str, str] = {}
         self._shared: set[str] = set()
         self._paths = names
-        self._indices: dict[tuple[str, str], int | None] = {}
+        self._matches: dict[tuple[str, str], Match | None] = {}
         self.images = sum(entry.may_be_image for entry in entries) or len(names)
         """Number of entries with the extension of an image, or with none; of all entries, if there is no such one."""
 
     def find(self, name: str, folder: str = "") -> int | None:
         """The index of the entry that a list in this folder (ending in `/`, or empty) means by a name; None if none or several.
 
-        Absolute paths, and paths from a folder above the source, end in the path of an entry.
+        Absolute paths, and paths from a folder above the source, end in the path of an entry. If the other names of the list are
+        known, `in_list` is safer.
         """
-        key = (folder, name)
-        if key not in self._indices:  # lists have several rows for an image
-            path = clean(name.strip().replace("\\", "/").removeprefix("./"))
-            index = self._names.find(path, folder)
-            if index is None and not has_image_suffix(path):
-                index = self._stems.find(path, folder)
-                if index is not None:
-                    self._assumed[name] = self._paths[index]
-            if index is None:
-                index = self._loose.find(_loosen(path), _loosen(folder) + "/" * bool(folder))
-                if index is not None:
-                    self._assumed[name] = self._paths[index]
-                elif self._names.ends.get(path) == -1 or self._loose.ends.get(_loosen(path)) == -1:
-                    self._shared.add(name)
-            self._indices[key] = index
-        return self._indices[key]
+        return self._take(name, self._match(name, folder))
 
-    def assumptions(self, files: str) -> list[str]:
-        """What was assumed about the names in these files, in sentences."""
-        if not self._assumed:
-            return []
-        name, path = next(iter(self._assumed.items()))
-        return [
-            f"Names in {files} that differ from the file in case, accents or extension: {len(self._assumed):,}, such as {clean(name)} "
-            f"for {path}."
-        ]
+    def in_list(self, listed: Iterable[str], source: Source, file: str) -> dict[str, int | None]:
+        """The indices of the entries that the names in one list mean, by name; None for a name that means none or several.
+
+        A list means the files of one place; files of the same name elsewhere are others. So if some of its names are below its folder,
+        all are; if some are directly there, those with as many folders are in no split below it; and if some begin with the path of
+        the source, or are relative to it, further folders in others are not ignored.
+
+        Args:
+            listed: the names.
+            source: the source.
+            file: the list, among its side files.
+
+        Raises:
+            LeafwingError: two names could mean the same entry, or names mean files in several splits; the message names them.
+        """
+        where, folder = f"{source.path}: {file}", folder_of(file)
+        indices: dict[str, int | None] = dict.fromkeys(listed)
+        matches = {name: match for name in indices if (match := self._match(name, folder)) is not None}
+        matches = self._in_one_place(matches, folder.removeprefix("./"))
+        self._drop_others(where, matches)
+        indices |= {name: self._take(name, match) for name, match in matches.items()}
+        shared = [name for name, match in matches.items() if match.index < 0]
+        if len(shared) < len(matches) and (message := self.describe_splits(shared)):
+            raise LeafwingError(f"{where} {message}")
+        return indices
+
+    def _match(self, name: str, folder: str) -> Match | None:
+        key = (folder, name)
+        if key not in self._matches:  # lists have several rows for an image
+            self._matches[key] = max(
+                self._candidates(_cleaned(name), folder.removeprefix("./")), key=lambda match: match.certainty, default=None
+            )
+        return self._matches[key]
+
+    def _candidates(self, path: str, folder: str) -> Iterator[Match]:
+        """What a path may mean, best first, up to the first that is as certain as possible."""
+        best = (bool(folder and self._names.inside(folder)), True)
+        if match := self._names.find(path, folder):
+            yield match
+            if match.certainty >= best:
+                return
+        if not has_image_suffix(path) and (match := self._stems.find(path, folder)):
+            yield replace(match, exact=False)
+            if match.certainty >= best:
+                return
+        if match := self._loose.find(_loosen(path), _loosen(folder) + "/" * bool(folder)):
+            yield replace(match, exact=False)
+
+    def _take(self, name: str, match: Match | None) -> int | None:
+        """The index of a match, about which is remembered what is to be said."""
+        if match is None:
+            return None
+        if match.index < 0:
+            self._shared.add(name)
+            return None
+        if not match.exact:
+            self._assumed[name] = self._paths[match.index]
+        return match.index
+
+    def _in_one_place(self, matches: Mapping[str, Match], folder: str) -> dict[str, Match]:
+        """The matches of names in one list without those elsewhere; see `in_list`."""
+        if any(match.inside for match in matches.values()):
+            matches = {name: match for name, match in matches.items() if match.inside}
+        depths = {_cleaned(name).count("/") for name, match in matches.items() if match.direct}
+        removed = {match.removed for match in matches.values()}
+        longer = {beginning for beginning in removed if any(above in removed for above in _beginnings(beginning))}
+
+        def in_split(depth: int, match: Match) -> bool:
+            folders = self._paths[match.index].removeprefix(folder).split("/")[: -1 - depth]
+            return match.index < 0 or any(map(is_split, folders))
+
+        return {
+            name: match
+            for name, match in matches.items()
+            if match.removed not in longer
+            and (
+                match.direct
+                or match.removed
+                or (depth := _cleaned(name).count("/")) not in depths
+                or not in_split(depth, match)
+            )
+        }
+
+    def _drop_others(self, where: str, matches: dict[str, Match]) -> None:
+        """Removes names that only resemble an entry which another name means.
+
+        Raises:
+            LeafwingError: several names resemble it.
+        """
+        by_index: dict[int, list[str]] = {}
+        for name, match in matches.items():
+            by_index.setdefault(match.index, []).append(name)
+        for index, names in by_index.items():
+            if index < 0 or len(names) == 1:
+                continue
+            plain = {name: _loosen(_cleaned(name), whole=True) for name in names}
+            sure = {plain[name] for name in plain if matches[name].exact and not matches[name].removed}
+            other = next((name for name in plain if plain[name] != plain[names[0]]), None)
+            if other and not sure:
+                raise LeafwingError(
+                    f"{where}: {clean(names[0])} and {clean(other)} could both be {clean(self._paths[index])}; remove the lines of "
+                    "the one that is not here, such as those of another split."
+                )
+            for name in plain:
+                if sure and plain[name] not in sure:
+                    del matches[name]
+
+    def describe_splits(self, shared: Iterable[str]) -> str:
+        """Which of some names that several entries share mean files of different splits, for an error; empty if none does."""
+        meant = {end: name for name in shared for end in (_cleaned(name), _loosen(_cleaned(name)))}
+        earlier: dict[str, tuple[str, set[str]]] = {}
+        for path in self._paths if meant else ():
+            splits = {part for part in path.split("/")[:-1] if is_split(part)}
+            for name in {meant[end] for end in (*parts_after(path), *parts_after(_loosen(path))) if end in meant}:
+                other, its_splits = earlier.setdefault(name, (path, splits))
+                if its_splits != splits:
+                    return (
+                        f"lists {clean(name)}, which may be {clean(other)} or {clean(path)}: list paths such as {clean(path)}, give "
+                        "each of these folders a list of its own, or use one of them as the source."
+                    )
+        return ""
+
+    def notes(self, files: str, missing: Iterable[str]) -> list[str]:
+        """What was assumed about the names in these files, and which of them mean no entry or several, in sentences."""
+        notes = []
+        if self._assumed:
+            name, path = next(iter(self._assumed.items()))
+            notes.append(
+                f"Names in {files} that differ from the file in case, accents or extension: {len(self._assumed):,}, such as "
+                f"{clean(name)} for {clean(path)}."
+            )
+        shared = [name for name in missing if name in self._shared]
+        if shared:
+            notes.append(f"Names in {files} that several images share: {len(shared)} ({first(shared)}); list their paths.")
+        if absent := sorted({*missing} - {*shared}):
+            notes.append(f"Files in {files} that do not exist: {len(absent)} ({first(absent)}).")
+        return notes
+
+    def nearest(self, name: str) -> str:
+        """The entry whose path resembles a name most, for messages."""
+        near = difflib.get_close_matches(name, self._paths[:10_000], n=1, cutoff=0.3) or self._paths[:1]
+        return clean(near[0]) if near else "(none)"
 
     def is_shared(self, name: str) -> bool:
-        """Whether `find` found several entries that a name could mean."""
+        """Whether `find` or `in_list` found several entries that a name could mean."""
         return name in self._shared
 
     def owners(self, files: Sequence[str], folders: Sequence[str]) -> dict[str, int]:
-        """The files that belong to one image each, and the indices of their entries; as for `beside`."""
-        return {file: index for file in files if (index := self.beside(file, folders)) is not None}
+        """The files that belong to one image each, and the indices of their entries; as for `beside`.
+
+        Files in a parallel tree belong to none if several could belong to one image, or if their names are those of images in several
+        splits.
+        """
+        matches = {file: match for file in files if (match := self._beside(file, folders)) is not None}
+        shared = [PurePosixPath(file).stem for file, match in matches.items() if match.index < 0]
+        if self.describe_splits(shared):
+            matches = {file: match for file, match in matches.items() if match.direct}
+        counts = Counter(match.index for match in matches.values())
+        return {
+            file: match.index
+            for file, match in matches.items()
+            if match.index >= 0 and (counts[match.index] == 1 or not match.removed)
+        }
 
     def beside(self, path: str, folders: Sequence[str]) -> int | None:
         """The index of the entry that a file of one image belongs to; None if none or several.
@@ -118,58 +254,37 @@ class Names:
             path: `x.jpg.txt` or `x.txt` in the folder of `x.jpg`, or at the same place in a parallel tree of folders.
             folders: names of the top folders of such trees, in lower case: for `text`, `text/a/x.txt` belongs to `images/a/x.jpg`.
         """
+        match = self._beside(path, folders)
+        return match.index if match and match.index >= 0 else None
+
+    def _beside(self, path: str, folders: Sequence[str]) -> Match | None:
+        path = path.removeprefix("./")
         name = stem(path)
-        index = self._names.whole.get(name, self._stems.whole.get(name))
+        if (index := self._names.whole.get(name, self._stems.whole.get(name))) is not None:
+            return Match(index, "", inside=True, direct=True)
         parts = path.split("/")
-        if (
-            index is None
-            and (top := next((i for i, part in enumerate(parts[:-1]) if part.lower() in folders), None)) is not None
-        ):
-            index = self._stems.find(stem("/".join(parts[top + 1 :])), "".join(f"{part}/" for part in parts[:top]))
-        return None if index == -1 else index
+        if (top := next((i for i, part in enumerate(parts[:-1]) if part.lower() in folders), None)) is None:
+            return None
+        above = "".join(f"{part}/" for part in parts[:top])
+        match = self._stems.find(stem("/".join(parts[top + 1 :])), above)
+        return match if match and (match.inside or not self._stems.inside(above)) else None
 
 
-class _Ends:
-    """Indices of paths by their ends; -1 for what several paths share."""
-
-    def __init__(self, paths: Sequence[str]) -> None:
-        self.paths = paths
-
-    @cached_property
-    def whole(self) -> dict[str, int]:
-        """Indices by the whole path."""
-        return _indices(enumerate(self.paths))
-
-    @cached_property
-    def ends(self) -> dict[str, int]:
-        """Indices by every end of a path that begins after a slash, and by the whole path."""
-        return _indices((index, end) for index, path in enumerate(self.paths) for end in _ends(path))
-
-    def find(self, name: str, folder: str) -> int | None:
-        for index in (self.whole.get(folder + name), self.whole.get(name), self.ends.get(name)):
-            if index is not None:
-                return index if index >= 0 else None
-        return next((index for end in _ends(name) if (index := self.whole.get(end, -1)) >= 0), None)
-
-
-def _ends(path: str) -> Iterator[str]:
-    """A path, and what follows each of its slashes."""
+def _beginnings(path: str) -> Iterator[str]:
+    """What precedes each folder of a path that ends in `/`."""
     while path:
+        path = folder_of(path.removesuffix("/"))
         yield path
-        path = path.partition("/")[2]
 
 
-def _indices(names: Iterable[tuple[int, str]]) -> dict[str, int]:
-    """Indices by name; -1 for a name that occurs twice."""
-    result: dict[str, int] = {}
-    for index, name in names:
-        result[name] = -1 if name in result else index
-    return result
+def _cleaned(name: str) -> str:
+    """A name in a list as a path."""
+    return clean(name.strip().replace("\\", "/").removeprefix("./"))
 
 
-def _loosen(path: str) -> str:
-    """A path without the extension of an image, in one Unicode normal form and without case."""
-    plain = unicodedata.normalize("NFC", stem(path) if has_image_suffix(path) else path)
+def _loosen(path: str, *, whole: bool = False) -> str:
+    """A path without the extension of an image (with it if `whole`), in one Unicode normal form and without case."""
+    plain = unicodedata.normalize("NFC", stem(path) if has_image_suffix(path) and not whole else path)
     return plain.casefold().rstrip("/")
 
 
@@ -280,6 +395,67 @@ class Table:
     rows: list[tuple[int, list[str]]]
 
 
+@dataclass(frozen=True)
+class Sheet:
+    """A table as text.
+
+    Args:
+        text: without empty lines at its top and Excel's line `sep=;`.
+        skipped: the number of these lines.
+        delimiter: what separates its columns: as that line says, or the most frequent one in the first line.
+    """
+
+    text: str
+    skipped: int
+    delimiter: str
+
+    @classmethod
+    def of(cls, text: str) -> Sheet:
+        """The sheet in the text of a file."""
+        plain = text.lstrip("\r\n")
+        skipped = text.count("\n", 0, len(text) - len(plain))
+        header, _, rest = plain.partition("\n")
+        if match := re.fullmatch(r"sep=(.)\s*", header):
+            return cls(rest, skipped + 1, match[1])
+        return cls(plain, skipped, max(DELIMITERS, key=header.count))
+
+    @property
+    def header(self) -> str:
+        """Its first line."""
+        return self.text.partition("\n")[0].strip()
+
+    def rows(self, where: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+        """The number of the first line of each row that is not empty, and its cells without spaces around them.
+
+        Raises:
+            LeafwingError: a double quote is not closed; the message begins with `where` and names the line.
+        """
+        lines: list[str] = []
+
+        read = partial(csv.reader, delimiter=delimiter, skipinitialspace=True)
+
+        def recorded() -> Iterator[str]:
+            for line in io.StringIO(self.text):
+                lines.append(line)
+                yield line
+
+        number = self.skipped + 1
+        try:
+            for row in read(recorded()):
+                if len(lines) > 1:
+                    list(read(lines, strict=True))
+                cells = [cell.strip() for cell in row]
+                if any(cells):
+                    yield number, cells
+                number += len(lines)
+                lines.clear()
+        except csv.Error as error:
+            raise LeafwingError(
+                f"{where}, line {number}: not a readable csv file ({error}); is a double quote in this line not closed? Inside "
+                'quotes, write "" for one.'
+            ) from None
+
+
 def read_table(source: Source, name: str, layouts: Sequence[Mapping[str, Sequence[str]]], expected: str) -> Table:
     """Reads a list that is separated by commas, semicolons, tabs or bars.
 
@@ -294,13 +470,13 @@ def read_table(source: Source, name: str, layouts: Sequence[Mapping[str, Sequenc
         LeafwingError: no layout fits, a row has too many cells, or is without a file; the message names the line.
     """
     where = f"{source.path}: {name}"
-    text = read_text(source, name)
-    header = text.partition("\n")[0].strip()
-    for delimiter in sorted(DELIMITERS, key=lambda delimiter: -header.count(delimiter)):
-        reader = csv.reader(io.StringIO(text), delimiter=delimiter, skipinitialspace=True)
+    sheet = Sheet.of(read_text(source, name))
+    others = sorted(DELIMITERS, key=lambda delimiter: -sheet.header.count(delimiter))
+    for delimiter in dict.fromkeys((sheet.delimiter, *others)):
+        rows = sheet.rows(where, delimiter)
         try:
-            titles = [clean(title.strip().lower()) for title in next(reader, [])]
-        except csv.Error:
+            titles = [clean(title.lower()) for title in next(rows, (0, []))[1]]
+        except LeafwingError:  # with another delimiter
             continue
         for layout in layouts:
             columns = {
@@ -310,31 +486,34 @@ def read_table(source: Source, name: str, layouts: Sequence[Mapping[str, Sequenc
             }
             if all(role in columns or role.endswith("?") for role in layout):
                 unused = [title for index, title in enumerate(titles) if title and index not in columns.values()]
-                return Table(where, columns, unused, list(_rows(where, reader, titles, columns)))
+                return Table(where, columns, unused, list(_complete(where, rows, titles, columns, delimiter)))
     raise LeafwingError(
-        f"{where}: the first line must name the columns {expected}; it is: {clean(header)[:80] or '(empty)'}"
+        f"{where}: the first line must name the columns {expected}; it is: {clean(sheet.header)[:80] or '(empty)'}"
     )
 
 
-def _rows(where: str, reader: Any, titles: list[str], columns: Mapping[str, int]) -> Iterator[tuple[int, list[str]]]:
-    """The rows of a list; a last column with unquoted commas is put together again."""
+def _complete(
+    where: str, rows: Iterable[tuple[int, list[str]]], titles: list[str], columns: Mapping[str, int], delimiter: str
+) -> Iterator[tuple[int, list[str]]]:
+    """Rows with a cell for each title; a last column with unquoted commas is put together again."""
     number = len(titles)
     text_last = columns.get("caption") == number - 1
-    separator = reader.dialect.delimiter
-    try:
-        for row in reader:
-            if not any(cell.strip() for cell in row):
-                continue
-            cells = [cell.strip() for cell in row] + [""] * (number - len(row))
-            if len(cells) > number and text_last:
-                cells = [*cells[: number - 1], f"{separator} ".join(cells[number - 1 :])]
-            elif any(cells[number:]):
-                raise LeafwingError(
-                    f"{where}, line {reader.line_num}: {len(cells)} cells, but the first line names {number} columns; "
-                    "put text that contains commas between double quotes."
-                )
-            if not cells[columns["file"]]:
-                raise LeafwingError(f"{where}, line {reader.line_num}: a file is needed.")
-            yield reader.line_num, cells
-    except csv.Error as error:
-        raise LeafwingError(f"{where}, line {reader.line_num}: not a readable csv file ({error}).") from None
+    for line, row in rows:
+        cells = row + [""] * (number - len(row))
+        if len(cells) > number and text_last:
+            cells = [*cells[: number - 1], f"{delimiter} ".join(cells[number - 1 :])]
+        elif any(cells[number:]):
+            raise LeafwingError(
+                f"{where}, line {line}: {len(cells)} cells, but the first line names {number} columns; "
+                "put text that contains commas between double quotes."
+            )
+        if not cells[columns["file"]]:
+            raise LeafwingError(f"{where}, line {line}: a file is needed.")
+        require_one_line(where, line, cells[columns["file"]])
+        yield line, cells
+
+
+def require_one_line(where: str, line: int, cell: str) -> None:
+    """Raises LeafwingError if a name goes on in the next line: a double quote before it is not closed."""
+    if "\n" in cell:
+        raise LeafwingError(f"{where}, line {line}: {clean(cell)[:40]} ends in another line; is a double quote not closed?")

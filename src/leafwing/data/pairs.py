@@ -6,16 +6,14 @@ the source, a suffix of file names. `loading` tries a second source if it is non
 
 from __future__ import annotations
 
-import csv
 import difflib
-import io
 import os
 import re
 import unicodedata
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -23,7 +21,7 @@ import numpy as np
 from leafwing.data import pictures
 from leafwing.data.derive import DERIVED, VERSION, derived_fields
 from leafwing.data.levels import Range, show
-from leafwing.data.lists import read_text
+from leafwing.data.lists import Names, read_table
 from leafwing.data.options import Target
 from leafwing.data.pictures import HALVES, Picture, UnusableImageError
 from leafwing.data.sources import Entry, RejectedFile, Source, clean
@@ -33,8 +31,8 @@ from leafwing.fields import Field, Image
 PAIRS_FILE = "pairs.csv"
 SPLITS = "train|test|val|valid|validation"
 """Folders of splits, which are read together; `trainA` counts as the folder `A` in the folder `train`."""
-NEAREST = 200
-"""Of at most this many images without a partner the nearest name is searched."""
+NEAREST, SEARCHED = 10, 500
+"""Of at most so many images without a partner the nearest name is searched, among so many that are near in the alphabet."""
 LOPSIDED = 1.5
 """Two aspect ratios that differ by more than this factor are different."""
 
@@ -251,15 +249,16 @@ class _Side:
 
 def _match(source: Source, images: _Side, inputs: _Side) -> Pairs:
     """The pairs, in the order of the images; the other entries are rejected with a reason."""
-    pairs = [(entry, inputs.files[key]) for key, entry in images.files.items() if key in inputs.files]
+    partners = _partners(images, inputs)
+    pairs = [(entry, inputs.files[partners[key]]) for key, entry in images.files.items() if key in partners]
     reasons: dict[int, str] = {}
-    for side, other in ((images, inputs), (inputs, images)):
-        alone = {key: entry for key, entry in side.files.items() if key not in other.files}
-        free = {"/".join(key).lstrip("/"): entry.name for key, entry in other.files.items() if key not in side.files}
-        for number, (key, entry) in enumerate(alone.items()):
-            near = difflib.get_close_matches("/".join(key).lstrip("/"), free, 1) if number < NEAREST else []
-            nearest = f" (the nearest name is {free[near[0]]})" if near else ""
-            reasons[id(entry)] = f"no partner in {other.place}{nearest}"
+    for side, other, used in ((images, inputs, partners.keys()), (inputs, images, {*partners.values()})):
+        other_used = {*partners.values()} if side is images else partners.keys()
+        free = sorted(("/".join(key).lstrip("/"), entry.name) for key, entry in other.files.items() if key not in other_used)
+        alone = [(key, entry) for key, entry in side.files.items() if key not in used]
+        for number, (key, entry) in enumerate(alone):
+            near = _nearest("/".join(key).lstrip("/"), free) if number < NEAREST else ""
+            reasons[id(entry)] = f"no partner in {other.place}{f' (the nearest name is {near})' if near else ''}"
         reasons |= side.copies
     paired = {id(entry) for pair in pairs for entry in pair}
     outside = f"neither in {inputs.place} nor in {images.place}"
@@ -267,7 +266,39 @@ def _match(source: Source, images: _Side, inputs: _Side) -> Pairs:
         RejectedFile(entry.name, reasons.get(id(entry), outside)) for entry in source.entries if id(entry) not in paired
     ]
     source.notes.append(f"input: {inputs.place}; image: {images.place}")
+    if different := [(image, other) for image, other in partners.items() if image != other]:
+        first, second = (side.files[key].name for side, key in zip((images, inputs), different[0], strict=True))
+        source.notes.append(f"Pairs whose names differ in case: {len(different):,}, such as {second} for {first}.")
     return pairs
+
+
+def _partners(images: _Side, inputs: _Side) -> dict[Key, Key]:
+    """The key of the input of each image that has one: the same key, or else one that differs only in case, if it is the only one."""
+    partners = {key: key for key in images.files if key in inputs.files}
+    left, right = (_by_case(key for key in side.files if key not in partners) for side in (images, inputs))
+    return partners | {
+        keys[0]: right[folded][0] for folded, keys in left.items() if len(keys) == len(right.get(folded, ())) == 1
+    }
+
+
+def _by_case(keys: Iterable[Key]) -> dict[Key, list[Key]]:
+    """Keys by the key without case."""
+    result: dict[Key, list[Key]] = {}
+    for key in keys:
+        result.setdefault(_without_case(*key), []).append(key)
+    return result
+
+
+def _without_case(folder: str, name: str) -> Key:
+    return folder.casefold(), name.casefold()
+
+
+def _nearest(name: str, free: Sequence[tuple[str, str]]) -> str:
+    """The file whose key resembles a name most; empty if none does. `free` are keys and files, in alphabetical order."""
+    start = max(0, bisect_left(free, (name, "")) - SEARCHED // 2)
+    names = dict(free[start : start + SEARCHED])
+    near = difflib.get_close_matches(name, names, 1)
+    return names[near[0]] if near else ""
 
 
 def _in_folders(source: Source, name: str) -> Pairs:
@@ -292,6 +323,7 @@ def _in_folders(source: Source, name: str) -> Pairs:
                 other = candidates.setdefault(folders[depth], _Side(f"the folder {folders[depth]}"))
                 other.add((prefix, strip_extension([*folders[depth + 1 :], file])), entry)
     matching = [side for side in candidates.values() if side.files.keys() & inputs.files.keys()]
+    matching = matching or [side for side in candidates.values() if _partners(side, inputs)]
     if not matching:
         others = [folder for folder in candidates if folder]
         raise NoInputError(
@@ -319,8 +351,9 @@ def _by_suffix(source: Source, name: str) -> Pairs:
         else:
             others.append((folder, stem, entry))
     suffixes: Counter[str] = Counter()
+    bases = _by_case(inputs.files)
     for folder, stem, _ in others:
-        ends = (end for end in range(len(stem), -1, -1) if (folder, stem[:end]) in inputs.files)
+        ends = (end for end in range(len(stem), -1, -1) if _without_case(folder, stem[:end]) in bases)
         if (end := next(ends, None)) is not None:
             suffixes[stem[end:]] += 1
     best = suffixes.most_common(2)
@@ -338,41 +371,33 @@ def _by_suffix(source: Source, name: str) -> Pairs:
 
 def _listed(source: Source, file: str) -> Pairs:
     """The pairs of a CSV file with the columns input,image or file,input, whose paths are relative to it."""
-    where = f"{source.path}: {file}"
-    try:
-        rows = list(csv.reader(io.StringIO(read_text(source, file))))
-    except csv.Error as error:
-        raise LeafwingError(f"{where}: not a readable csv file ({error}).") from None
-    header = [cell.strip().lower() for cell in rows[0]] if rows else []
-    image = next((name for name in ("image", "file") if name in header), None)
-    if image is None or "input" not in header:
-        line = ",".join(header)[:80] or "(empty)"
-        raise LeafwingError(f"{where}: the first line must name the columns input,image or file,input; it is: {line}")
-    by_name = {str(PurePosixPath(entry.name)): entry for entry in source.entries}  # without the ./ of some tar files
-    folder = PurePosixPath(file).parent
+    table = read_table(source, file, [{"file": ("image", "file"), "input": ("input",)}], "input,image or file,input")
+    rows = [(line, cells[table.columns["file"]], cells[table.columns["input"]]) for line, cells in table.rows]
+    names = Names(source.entries)
+    indices = names.in_list([name for _, *pair in rows for name in pair], source, file)
     pairs: dict[str, tuple[Entry, Entry]] = {}
     missing: list[str] = []
-    for number, row in enumerate(rows[1:], 2):
-        if not any(row):
-            continue
-        cells = dict(zip(header, (cell.strip() for cell in row), strict=False))
-        if not cells.get(image) or not cells.get("input"):
-            raise LeafwingError(f"{where}, line {number}: an {image} and an input are needed.")
-        names = [clean(str(folder / cells[key].replace("\\", "/"))) for key in (image, "input")]
-        if absent := [name for name in names if name not in by_name]:
-            missing += absent
-        elif (entry := by_name[names[0]]).name in pairs:
-            raise LeafwingError(f"{where}, line {number}: {names[0]} is listed twice.")
+    for line, *pair in rows:
+        if not pair[1]:
+            raise LeafwingError(f"{table.where}, line {line}: an input is needed.")
+        image, other = (indices[name] for name in pair)
+        if image is None or other is None:
+            missing += [name for name in pair if indices[name] is None]
+        elif (entry := source.entries[image]).name in pairs:
+            raise LeafwingError(f"{table.where}, line {line}: {entry.name} is listed twice.")
         else:
-            pairs[entry.name] = (entry, by_name[names[1]])
+            pairs[entry.name] = (entry, source.entries[other])
     if not pairs:
-        raise LeafwingError(f"{where}: no line names two images that exist; paths are relative to the folder of {file}.")
+        message = f"{table.where}: no line names two images that exist; paths are relative to the folder of {file}."
+        if missing:
+            what = "is the name of several images" if names.is_shared(missing[0]) else "does not exist"
+            message += f" {clean(missing[0])} {what}; the nearest image is {names.nearest(missing[0])}."
+        raise LeafwingError(message)
     used = {id(entry) for pair in pairs.values() for entry in pair}
     source.rejects += [RejectedFile(entry.name, f"no pair in {file}") for entry in source.entries if id(entry) not in used]
     source.used_files.add(file)
     source.notes.append(f"input: as listed in {file}")
-    if missing:
-        source.notes.append(f"Files in {file} that do not exist: {len(missing)} ({_join(missing, 3)}).")
+    source.notes += names.notes(file, missing)
     return [pairs[entry.name] for entry in source.entries if entry.name in pairs]
 
 

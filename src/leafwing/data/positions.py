@@ -217,6 +217,7 @@ def read_boxes(source: Source, files: Sequence[str], names: Names) -> Annotation
         table = read_table(source, file, BOX_LAYOUTS, "file,left,top,width,height or file,x1,y1,x2,y2")
         result.note_unused(file, table)
         columns = table.columns
+        indices = names.in_list([cells[columns["file"]] for _, cells in table.rows], source, file)
         for line, cells in table.rows:
             where = f"{table.where}, line {line}"
             numbers = {role: _number(cells[index], where, role) for role, index in columns.items() if role != "file"}
@@ -224,7 +225,7 @@ def read_boxes(source: Source, files: Sequence[str], names: Names) -> Annotation
                 numbers["width"], numbers["height"] = numbers["right"] - numbers["left"], numbers["bottom"] - numbers["top"]
             box = [numbers.get(role, 0.0) for role in ("left", "top", "width", "height", "image width", "image height")]
             result.add_box(
-                names.find(cells[columns["file"]], folder_of(file)),
+                indices[cells[columns["file"]]],
                 cells[columns["file"]],
                 f"{file}, line {line}",
                 box,
@@ -240,6 +241,7 @@ def read_points(source: Source, files: Sequence[str], names: Names) -> Annotatio
         table = read_table(source, file, POINT_LAYOUTS, "file,name,x,y (and possibly visible)")
         result.note_unused(file, table)
         columns = table.columns
+        indices = names.in_list([cells[columns["file"]] for _, cells in table.rows], source, file)
         for line, cells in table.rows:
             where = f"{table.where}, line {line}"
             name, x, y = (cells[columns[role]] for role in ("name", "x", "y"))
@@ -251,7 +253,7 @@ def read_points(source: Source, files: Sequence[str], names: Names) -> Annotatio
             point = [_number(x, where, "x"), _number(y, where, "y"), 1.0] if visible else [0.0, 0.0, 0.0]
             if not name:
                 raise LeafwingError(f"{where}: a name of the point is needed.")
-            index = names.find(cells[columns["file"]], folder_of(file))
+            index = indices[cells[columns["file"]]]
             if index is None:
                 result.missing[cells[columns["file"]]] = None
             elif (before := lines.setdefault((index, name), line)) != line:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from leafwing.data.label_lists import COMPLETE, LABEL, LabelList
+from leafwing.data.label_lists import COMPLETE, LABEL, LabelList, find_fraction, label_of
 from leafwing.data.lists import Names, read_texts
 from leafwing.data.sources import Source
 
@@ -36,8 +36,8 @@ def read_labels(source: Source) -> LabelList | None:
         label = next((content[key] for key in KEYS if key in content), None)
         if label is None and not values:  # the others have the same keys
             return None
-        if isinstance(label, str | int) and not isinstance(label, bool):
-            values[owners[file]] = str(label).strip()
+        if text := label_of(label):
+            values[owners[file]] = text
     source.used_files |= {*owners} if values else set()
     if damaged:
         source.notes.append(
@@ -73,5 +73,10 @@ def _labels(source: Source, files: str, values: Mapping[int, str], images: int) 
     labels = {source.entries[index].name: label for index, label in values.items() if label}
     if len(labels) < COMPLETE * images:
         source.notes.append(f"Labels in {files} are not used, because only {len(labels):,} of {images:,} images have one.")
+        return None
+    if fraction := find_fraction(labels.values()):
+        source.notes.append(
+            f"Labels in {files} are not used, because they are many numbers that are not whole, such as {fraction}."
+        )
         return None
     return LabelList(files, labels)

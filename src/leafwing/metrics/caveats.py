@@ -42,8 +42,9 @@ def of_protocol(protocol: Mapping[str, Any], names: Sequence[str]) -> list[str]:
     """
     n = min(protocol.get("n_real", 0), protocol.get("n_fake", 0))
     texts = []
-    is_seen = protocol.get("split") == "train" and not protocol.get("held_out")  # memorisation compares with them in any case
-    if is_seen and protocol["shape"] != "points":
+    # Memorisation compares with the training images in any case.
+    nothing_held_out = protocol.get("split") == "train" and not protocol.get("held_out")
+    if nothing_held_out and protocol["shape"] != "points":
         hold_out = "auto" if protocol["n_real"] >= MIN_SIZE else max(1, protocol["n_real"] // 10)
         texts.append(
             "compared with the training images, because nothing was held out: a model that copies them looks perfect. Trained with "

@@ -153,7 +153,9 @@ def generation(facts: Facts, width: int | None = None) -> Choice:
         options["width"] = width
     if labelled:
         options["condition_scale"] = CONDITION_SCALE
-        reasons.append(f"condition-scale {CONDITION_SCALE:g}: labels then count as much as latents in G, and take effect sooner")
+        reasons.append(
+            f"condition-scale {CONDITION_SCALE:g}: labels then count as much as latents in G, and take effect sooner"
+        )
     settings: dict[str, Any] = {}
     if facts.pictures < FEW and facts.may_augment:
         settings["augment"] = "diff"
