@@ -216,6 +216,17 @@ def test_real_pictures_noise_copies_and_blurs_are_told_apart() -> None:
     assert "no nearer to it than its average" in seen(other_colours)[0]
 
 
+def test_a_sample_that_is_no_picture_is_left_out_and_counted() -> None:
+    real = pictures(64, 2)
+    broken = real.clone()
+    broken[3, 0, 5, 5] = torch.nan
+    first, undefined = seen(broken)
+    assert first == seen(torch.cat([real[:3], real[4:]]))[0]
+    assert undefined == "1 of 64 samples has values that are no numbers."
+    assert effect_of_labels(broken, real.flip(0), real.roll(1, 0)) == pytest.approx(1, abs=0.2)
+    assert effect_of_labels(real * torch.nan, real, real) is None
+
+
 def test_fine_detail_of_white_noise_and_of_a_surface() -> None:
     assert fine_detail(torch.randn(16, 3, 32, 32)) == pytest.approx(0.75, abs=0.02)
     assert fine_detail(torch.linspace(-1, 1, 32).expand(2, 1, 32, 32)) < 0.01

@@ -287,6 +287,8 @@ def test_a_critic_scores_each_sample_and_is_differentiable(name: str, spec: Data
     scores = model.judge(samples, **conditions)
     assert scores.shape == (5,)
     assert scores.isfinite().all()
+    alone = model.judge(samples[:1], **{field: values[:1] for field, values in conditions.items()})
+    assert torch.allclose(alone, scores[:1], atol=1e-5), "a score depends on the other samples"
     images, judge = samples.clone().requires_grad_(), model.game.abilities.judge
     assert judge is not None
     inputs = model.conditions(5, **conditions)

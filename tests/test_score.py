@@ -128,6 +128,17 @@ def test_a_run_without_scores_says_so(tmp_path: Path, folder: Path) -> None:
         leafwing.score(out, folder)
 
 
+@pytest.mark.parametrize("discrimination", [True, False])
+def test_a_discriminator_that_compares_samples_scores_none(tmp_path: Path, folder: Path, discrimination: bool) -> None:
+    out, how = tmp_path / "run", {"size": SIZE, "images": 16, "batch": 8, "width": 8, "max_width": 16, "threads": 1}
+    leafwing.train("digits", "improved_gan", discrimination=discrimination, out=out, **how)
+    if discrimination:
+        with pytest.raises(LeafwingError, match="no discriminator that scores single samples"):
+            leafwing.score(out, folder)
+    else:
+        assert len(leafwing.score(out, folder).scores) == 5
+
+
 def test_models_take_arrays_of_several_types(run: Path) -> None:
     model = leafwing.Model.load(run)
     stored = np.random.default_rng(0).integers(0, 256, (3, SIZE, SIZE, 1), np.uint8)

@@ -46,14 +46,17 @@ def test_the_earliest_of_equal_values_is_the_best(series: dict[int, float | None
     assert stopping.best_checkpoint(series, better) == best
 
 
-def scripted(monkeypatch: pytest.MonkeyPatch, numbers: Sequence[float | None]) -> None:
-    """Replaces `evaluate`: the checkpoints of 8, 16, ... images get these values; lower is better."""
+def scripted(
+    monkeypatch: pytest.MonkeyPatch, numbers: Sequence[float | None], better: str = "lower", variety: Sequence[float] = ()
+) -> None:
+    """Replaces `evaluate`: the checkpoints of 8, 16, ... images get these values, and samples of this variety."""
 
     def evaluate(folder: Path, *, metrics: list[str], checkpoint: int, **how: Any) -> list[dict[str, Any]]:
         number = numbers[checkpoint // 8 - 1]
-        name = stopping.STOP_MEASURES[metrics[0]][-1]
-        row = {"metric": name, "by": metrics[0], "images": checkpoint, "value": number, "better": "lower"}
-        row["fingerprint"] = "x"
+        measures = stopping.STOP_MEASURES[metrics[0]]
+        name = measures[0 if variety else -1]
+        row = {"metric": name, "by": metrics[0], "images": checkpoint, "value": number, "better": better, "fingerprint": "x"}
+        row |= {"variety": variety[checkpoint // 8 - 1]} if variety else {}
         with (folder / "metrics.jsonl").open("a") as file:
             file.write(json.dumps(row) + "\n")
         return [row]
@@ -124,6 +127,21 @@ def test_an_undefined_value_is_not_better(tmp_path: Path, monkeypatch: pytest.Mo
     scripted(monkeypatch, [None, 3, None, None, None, 9])
     run = leafwing.train("ring", out=tmp_path / "run", images=48, stop_on="modes.kl", patience=2, **TINY)
     assert (run.stop_reason, run.records()[-1]["images"], run.history.best.images) == ("no_improvement", 32, 16)
+
+
+def test_a_precision_of_copies_of_one_picture_is_not_better(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As in comparisons: all of them lie in the same balls of real images."""
+    scripted(monkeypatch, [0.4, 0.3, 1.0, 1.0], "higher", [0.8, 0.7, 0.02, 0.01])
+    options = {**TINY, "recipe": "dcgan", "images": 32, "stop_on": "precision", "patience": 2, "size": 16, "max_width": 8}
+    run = leafwing.train("digits", out=tmp_path / "run", **options)
+    best = run.history.best
+    assert (run.stop_reason, run.records()[-1]["images"]) == ("no_improvement", 24)
+    assert (best.images, best.metric, best.value) == (8, "precision", 0.4)
+    assert "24 images: precision 1, which does not count: the samples are copies of one picture; the best was 0.4 at 8" in (
+        capsys.readouterr().err
+    )
 
 
 def test_values_that_are_all_undefined_are_shown_as_unknown(

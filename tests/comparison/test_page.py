@@ -175,6 +175,34 @@ def test_caveats_stand_below_the_verdict_and_marks_in_the_tables() -> None:
     assert "judges texture" not in page_of(results(a=[1.0], b=[2.0]))
 
 
+def diverged(name: str, *seeds: int) -> list[RunResult]:
+    """Runs that ended early, without values."""
+    return [RunResult(name, seed, "diverged", images=50, steps=500) for seed in seeds]
+
+
+@pytest.mark.parametrize(
+    ("runs", "seed"),
+    [
+        ([*results(a=[0.1, 0.12, 0.14]), *diverged("a", 3, 4)], 2),
+        ([*results(a=[0.1, 0.14]), *diverged("a", 2, 3, 4)], 1),
+        (results(a=[0.3, 0.1, 0.2]), 2),
+        (results(a=[0.1, 0.2]), 1),
+        ([*results(a=[0.1, 0.2]), RunResult("a", 2, "failed", "no memory")], 1),
+        (diverged("a", 0, 1), 0),
+    ],
+)
+def test_the_run_that_is_shown_has_the_median_of_the_table(runs: list[RunResult], seed: int) -> None:
+    """Diverged runs count as the worst; of those that did not finish, the next one that did is shown."""
+    assert galleries.median_run("a", tabulate(runs)) == seed
+
+
+def test_a_range_is_that_of_the_runs_with_a_value() -> None:
+    table = tabulate([*results(a=[0.1, 0.12, 0.14]), *diverged("a", 3, 4), *results(b=[0.5, 0.5, 0.5, 0.5, 0.5])])
+    a, b, _ = report.key_figures(table)
+    assert (a.value, a.note) == ("0.14", "0.1 to 0.14 over 3 of 5 seeds")
+    assert b.note == "0.5 to 0.5 over 5 seeds"
+
+
 def test_few_seeds_say_little() -> None:
     assert [bool(report.describe_few_seeds(seeds)) for seeds in (1, 2, 3)] == [True, True, False]
     plans = [SimpleNamespace(seeds=range(n)) for n in (1, 2, 3)]

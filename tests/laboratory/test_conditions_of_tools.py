@@ -47,7 +47,7 @@ TINY: dict[str, Any] = {"width": 8, "max_width": 16, "latent": 8, "batch": 8, "s
 def call(name: str, model: Model, conditions: dict[str, Any] | None = None) -> Any:
     """Calls a tool with the inputs that it takes."""
     data = captioned_data(captioned_painter())
-    inputs = {"features": FEATURES, "data": data, "held_out": data}
+    inputs = {"features": FEATURES, "data": data, "labelled": data, "held_out": data}
     options = {key: value for key, value in inputs.items() if key in inspect.signature(tool(name)).parameters}
     return tool(name)(model, **options, **CALLS[name], **({} if conditions is None else {"conditions": conditions}))
 

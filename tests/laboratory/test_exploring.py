@@ -176,5 +176,32 @@ def test_a_run_without_its_data_can_be_explored_with_pixels(
     assert explore(copy, "interpolate", samples="0,1", features="pixels").document["figures"]["space"] == "pixels"
 
 
+def classes(folder: Path, names: tuple[str, ...], n: int) -> Path:
+    """Images in one sub-folder per class."""
+    random = np.random.default_rng(0)
+    for name in names:
+        (folder / name).mkdir(parents=True)
+        for i in range(n):
+            Image.fromarray(random.integers(0, 256, (16, 16, 3), np.uint8)).save(folder / name / f"{i}.png")
+    return folder
+
+
+def test_images_without_labels_are_judged_with_those_of_another_folder(tmp_path: Path) -> None:
+    """As docs/guide/laboratory.md says; one part of them is for training, another for testing."""
+    plain = leafwing.train(classes(tmp_path / "plain", ("",), 20), "dcgan", images=8, out=tmp_path / "run", **TINY)
+    labelled = classes(tmp_path / "labelled", ("cat", "dog"), 12)
+    figures = explore(plain.folder, "features", data=labelled, shots="2", repeats=2, steps=0, test=10).document["figures"]
+    assert (figures["chance"], figures["tested"]) == (0.5, 10)
+    assert figures["test"].startswith("split off at random")
+    with pytest.raises(LeafwingError, match="plain has no labels"):
+        explore(plain.folder, "features", shots="2")
+
+
+def test_sift_trains_on_the_images_of_another_folder(run: Run, tmp_path: Path) -> None:
+    other = classes(tmp_path / "other", run.spec.labels, 6)
+    call = {"by": "critic", "n": 4, "shots": "2", "repeats": 2, "test": 20}
+    assert explore(run.folder, "sift", data=other, **call).document["figures"]["tested"] == 20
+
+
 def test_explore_is_a_public_function() -> None:
     assert commands.explore is explore

@@ -59,7 +59,13 @@ class PairCritic(nn.Module):
 def test_a_critic_that_separates_the_classes_beats_pixels_random_weights_and_supervision() -> None:
     model = planted.model(PairCritic(), SPEC)
     before = planted.weights(model.game.nets.D)
-    options: dict[str, Any] = {"data": pairs(), "held_out": pairs(200, seed=1), "shots": "5,20", "repeats": 3, "steps": 30}
+    options: dict[str, Any] = {
+        "labelled": pairs(),
+        "held_out": pairs(200, seed=1),
+        "shots": "5,20",
+        "repeats": 3,
+        "steps": 30,
+    }
     finding = features(model, **options)
     accuracy = {method: by_n["20"]["mean"] for method, by_n in finding.figures["accuracy"].items()}
     assert accuracy["critic"] > 0.99
@@ -90,7 +96,7 @@ class RandomCritic(PairCritic):
 
 def test_a_critic_with_random_weights_is_not_reported_as_better() -> None:
     finding = features(
-        planted.model(RandomCritic(), SPEC), data=pairs(), held_out=pairs(200, 1), shots="20", repeats=3, steps=0
+        planted.model(RandomCritic(), SPEC), labelled=pairs(), held_out=pairs(200, 1), shots="20", repeats=3, steps=0
     )
     assert "supervised" not in finding.figures["accuracy"]
     assert finding.figures["accuracy"]["critic"]["20"]["mean"] < 0.65
@@ -115,7 +121,7 @@ def test_a_conditional_critic_does_not_get_the_label() -> None:
         planted.with_classes(dataset, SPEC.labels, np.random.default_rng(len(dataset)).permutation(dataset.columns["label"]))
         for dataset in (pairs(), pairs(200))
     )
-    finding = features(model, data=data, held_out=held_out, shots="20", repeats=3, steps=0)
+    finding = features(model, labelled=data, held_out=held_out, shots="20", repeats=3, steps=0)
     assert finding.figures["accuracy"]["critic"]["20"]["mean"] < 0.65
     assert finding.figures["critic_saw_labels"]
     assert "trained with labels" in finding.words[-1]
@@ -196,20 +202,20 @@ def test_a_gain_counts_if_it_exceeds_its_standard_deviation() -> None:
 def test_bad_options_are_refused(options: dict[str, Any], message: str) -> None:
     data = pairs(400)
     with pytest.raises(LeafwingError, match=message):
-        features(planted.model(PairCritic(), SPEC), data=data, held_out=data, **options)
+        features(planted.model(PairCritic(), SPEC), labelled=data, held_out=data, **options)
 
 
 def test_images_without_labels_and_too_large_features_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     data, model = pairs(100), planted.model(PairCritic(), SPEC)
     bare = planted.without_labels(data)
     with pytest.raises(LeafwingError, match=r"has no labels.*--data FOLDER"):
-        features(model, data=bare, held_out=bare, shots="5")
+        features(model, labelled=bare, held_out=bare, shots="5")
     other = planted.with_classes(data, ("a", "b"))
     with pytest.raises(LeafwingError, match=r"the classes of .* differ"):
-        features(model, data=data, held_out=other, shots="5")
+        features(model, labelled=data, held_out=other, shots="5")
     monkeypatch.setattr(tool, "LIMIT", 10_000)
     with pytest.raises(LeafwingError, match=r"need .* GB of memory"):
-        features(model, data=data, held_out=data, shots="5")
+        features(model, labelled=data, held_out=data, shots="5")
 
 
 def test_the_command_writes_the_learning_curve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

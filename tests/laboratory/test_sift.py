@@ -76,7 +76,7 @@ OPTIONS: dict[str, Any] = {"n": 60, "shots": "2,6", "repeats": 3}
 
 def test_the_classifier_keeps_samples_of_the_requested_class_and_they_help_as_training_data() -> None:
     gan, real = model(), data()
-    finding = sift(gan, data=real, held_out=real, reader=READER, by="classifier", **OPTIONS)
+    finding = sift(gan, labelled=real, held_out=real, reader=READER, by="classifier", **OPTIONS)
     latents = gan.latents(180)
     is_right = (latents[:, 0] >= WRONG).numpy()
     assert finding.figures["generated"] == {"all": 180, "by_class": dict.fromkeys(NAMES, 60)}
@@ -94,7 +94,7 @@ def test_the_classifier_keeps_samples_of_the_requested_class_and_they_help_as_tr
     assert accuracy["sifted"] > accuracy["labels"] + 0.05
     assert accuracy["sifted"] >= max(accuracy["unsifted"], accuracy["as_many"])
     assert finding.figures["gains"]["labels"]["2"]["beats"]
-    again = sift(gan, data=real, held_out=real, reader=READER, by="classifier", **OPTIONS)
+    again = sift(gan, labelled=real, held_out=real, reader=READER, by="classifier", **OPTIONS)
     assert again.figures == finding.figures
     assert all(again.sheets[name].tobytes() == sheet.tobytes() for name, sheet in finding.sheets.items())
 
@@ -103,14 +103,14 @@ def test_the_critic_keeps_samples_with_high_scores_and_both_keep_what_both_accep
     gan, real = model(), data()
     latents = gan.latents(180).numpy()
     train, held_out = real.split(100)
-    by_critic = sift(gan, data=train, held_out=held_out, reader=READER, by="critic", quantile=0.02, **OPTIONS)
+    by_critic = sift(gan, labelled=train, held_out=held_out, reader=READER, by="critic", quantile=0.02, **OPTIONS)
     assert by_critic.figures["kept"]["all"] == pytest.approx((latents[:, 1] >= DULL).sum(), abs=6)
     assert by_critic.figures["right"]["kept"] == pytest.approx((latents[latents[:, 1] >= DULL, 0] >= WRONG).mean(), abs=0.05)
     assert by_critic.figures["test_held_out"]
     assert "predicts the requested class" in " ".join(by_critic.words)
-    both = sift(gan, data=train, held_out=held_out, reader=READER, quantile=0.02, **OPTIONS)
+    both = sift(gan, labelled=train, held_out=held_out, reader=READER, quantile=0.02, **OPTIONS)
     assert both.figures["kept"]["all"] == pytest.approx(((latents[:, 0] >= WRONG) & (latents[:, 1] >= DULL)).sum(), abs=6)
-    strict = sift(gan, data=train, held_out=held_out, reader=READER, by="critic", quantile=0.9, **OPTIONS)
+    strict = sift(gan, labelled=train, held_out=held_out, reader=READER, by="critic", quantile=0.9, **OPTIONS)
     assert strict.figures["kept"]["all"] < by_critic.figures["kept"]["all"]
     assert strict.figures["threshold"] > by_critic.figures["threshold"]
 
@@ -120,7 +120,7 @@ def test_if_all_samples_are_rejected_accuracy_does_not_change() -> None:
         return generate(nets, Batch(inputs, latent=inputs.latent - 100), clock)
 
     wrong = planted.model(Brightness(), SPEC, generate_wrong, ("label",))
-    finding = sift(wrong, data=data(), held_out=data(), reader=READER, by="classifier", **OPTIONS)
+    finding = sift(wrong, labelled=data(), held_out=data(), reader=READER, by="classifier", **OPTIONS)
     assert finding.figures["kept"]["all"] == 0
     assert finding.figures["right"] == {"generated": 0.0, "kept": None}
     assert finding.figures["accuracy"]["sifted"] == finding.figures["accuracy"]["labels"]
@@ -133,11 +133,11 @@ def test_without_a_reader_of_the_classes_the_models_classifier_is_used() -> None
     other = Reader("oracle", {"colour": ("red", "green")}, lambda pictures: {})
     gan = model(classify=lambda nets, x: 100 * thirds(x))
     for reader in (None, other):
-        finding = sift(gan, data=data(), held_out=data(), reader=reader, by="classifier", **OPTIONS)
+        finding = sift(gan, labelled=data(), held_out=data(), reader=reader, by="classifier", **OPTIONS)
         assert finding.figures["right"]["kept"] == 1.0
         assert 0.6 < finding.figures["right"]["generated"] < 0.8
     unsure = model(classify=lambda nets, x: 0 * thirds(x))
-    assert sift(unsure, data=data(), held_out=data(), by="classifier", **OPTIONS).figures["kept"]["all"] == 0
+    assert sift(unsure, labelled=data(), held_out=data(), by="classifier", **OPTIONS).figures["kept"]["all"] == 0
 
 
 @pytest.mark.parametrize(
@@ -154,26 +154,26 @@ def test_without_a_reader_of_the_classes_the_models_classifier_is_used() -> None
 def test_bad_options_are_refused(options: dict[str, Any], message: str) -> None:
     real = data()
     with pytest.raises(LeafwingError, match=message):
-        sift(model(), data=real, held_out=real, reader=READER, **{**OPTIONS, **options})
+        sift(model(), labelled=real, held_out=real, reader=READER, **{**OPTIONS, **options})
 
 
 def test_runs_and_data_that_cannot_be_sifted_are_refused() -> None:
     real = data()
     plain = planted.model(Brightness(), SPEC)
     with pytest.raises(LeafwingError, match="sift needs samples of a given class, and this run is not class-conditional"):
-        sift(plain, data=real, held_out=real)
+        sift(plain, labelled=real, held_out=real)
     with pytest.raises(LeafwingError, match=r"no classifier.*--by critic"):
-        sift(model(), data=real, held_out=real)
+        sift(model(), labelled=real, held_out=real)
     with pytest.raises(LeafwingError, match=r"--by both needs a critic that .*, and this run has none: use --by classifier"):
-        sift(model(judges=False), data=real, held_out=real, reader=READER)
+        sift(model(judges=False), labelled=real, held_out=real, reader=READER)
     other = planted.with_classes(real, ("a", "b", "c"))
     with pytest.raises(LeafwingError, match="are not those of this run: top, middle, bottom"):
-        sift(model(), data=other, held_out=other, reader=READER, **OPTIONS)
+        sift(model(), labelled=other, held_out=other, reader=READER, **OPTIONS)
     bare = planted.without_labels(real)
     with pytest.raises(LeafwingError, match="has no labels"):
-        sift(model(), data=bare, held_out=bare, reader=READER, **OPTIONS)
+        sift(model(), labelled=bare, held_out=bare, reader=READER, **OPTIONS)
     with pytest.raises(LeafwingError, match="samples of all classes, so no label can be set"):
-        sift(model(), data=real, held_out=real, reader=READER, conditions={"label": "top"}, **OPTIONS)
+        sift(model(), labelled=real, held_out=real, reader=READER, conditions={"label": "top"}, **OPTIONS)
 
 
 def test_the_command_writes_the_kept_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,11 +10,11 @@ import pytest
 import torch
 from handmade import FEATURES, LATENT, READER, Painter, find_boxes, painter
 from linear_world import world
-from torch import Tensor
+from torch import Tensor, nn
 
 from leafwing.data import Dataset, load
 from leafwing.errors import LeafwingError
-from leafwing.game import DataSpec
+from leafwing.game import DataSpec, Game, Player
 from leafwing.laboratory.arithmetic import arithmetic
 from leafwing.laboratory.directions import by_activations, by_weights, directions, first_layer
 from leafwing.laboratory.dropout import dropout, inside_box
@@ -24,6 +24,8 @@ from leafwing.laboratory.mix import mix
 from leafwing.laboratory.truncate import parse_psi, truncate
 from leafwing.metrics.features import load_features
 from leafwing.model import Model
+from leafwing.parts.plays import generating
+from leafwing.parts.priors import Normal
 from tiny import ATTRIBUTES, PICTURES, build
 
 pytestmark = pytest.mark.machine
@@ -107,6 +109,7 @@ def test_without_a_reader_concepts_are_sample_numbers() -> None:
 def test_dropping_the_maps_of_an_object_removes_only_the_object() -> None:
     finding = dropout(painter(), reader=READER)
     assert finding.figures["dropped"] == 1
+    assert "1 of 4 feature maps have a positive weight in a regression" in finding.words[0]
     assert finding.figures["found_before"] == 1
     assert finding.figures["vanished"] == 1
     assert finding.figures["contrast"] < 0.01
@@ -225,6 +228,60 @@ def test_psi_multiplies_latents_once(real: Dataset) -> None:
     quarter, half, full = (row["distance"] for row in finding.figures["sweep"])
     assert half == pytest.approx(full / 2, rel=0.1)
     assert quarter == pytest.approx(full / 4, rel=0.1)
+
+
+@pytest.mark.parametrize(("deviations", "best"), [((0.02, 1.0), "1"), ((0.02, 0.03), "")])
+def test_the_precision_of_copies_of_one_picture_is_not_the_highest(
+    real: Dataset, monkeypatch: pytest.MonkeyPatch, deviations: tuple[float, ...], best: str
+) -> None:
+    varieties, precisions = iter(deviations), iter([1.0, 0.5])
+    monkeypatch.setattr(
+        "leafwing.laboratory.truncate.precision_recall",
+        lambda real, fake: {"precision": next(precisions), "recall": 0.0},
+    )
+    monkeypatch.setattr("leafwing.laboratory.truncate.variety", lambda real, fake: next(varieties))
+    words = truncate(painter(), held_out=real, features=load_features("pixels", None), reader=None, psi="0.1,1", n=20).words
+    assert [word.startswith(f"Precision is highest at psi {best} ") for word in words] == (
+        [True, False] if best else [False]
+    )
+    assert words[-1] == (
+        f"At psi {'0.1' if best else '0.1, 1'} the samples are copies of one picture, of which precision says nothing."
+    )
+
+
+def collapsed() -> Model:
+    """A generator whose samples are all the same."""
+    model = Model(build("dcgan", PICTURES), PICTURES)
+    for weights in model.game.players["G"].net.parameters():
+        weights.data.zero_()
+    return model
+
+
+def test_a_collapsed_generator_is_not_praised() -> None:
+    finding = interpolate(collapsed(), features=FEATURES, samples="0,1")
+    assert finding.words == ["The samples are all the same: nothing changes along the paths."]
+    assert [finding.figures[name] for name in ("largest_share", "jump", "stray")] == [None] * 3
+    with pytest.raises(LeafwingError, match=r"directions needs a generator .* changes with the latents"):
+        directions(collapsed(), features=FEATURES, reader=None, k=2)
+
+
+class AfterACondition(nn.Module):
+    """A layer that reads something else comes before the one that reads the latents."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.condition, self.latent = nn.Linear(3, 5), nn.Linear(LATENT, 7, bias=False)
+
+    def forward(self, z: Tensor) -> Tensor:
+        shift = self.condition(torch.ones(len(z), 3)).mean(1)
+        return (self.latent(z).mean(1) + shift)[:, None, None, None].expand(-1, 3, 16, 16)
+
+
+def test_the_first_layer_is_the_first_one_that_reads_the_latents() -> None:
+    z, net = Normal(LATENT), AfterACondition()
+    model = Model(Game({"G": Player(net)}, [], generating(z)), PICTURES)
+    weights = first_layer(model, lambda latents, batch: torch.cat([*model.stream(latents, batch=batch)]), 0)
+    assert torch.allclose(weights, net.latent.weight.T, atol=1e-5)
 
 
 def test_lengths_and_jumps_of_a_walk(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -82,6 +82,9 @@ class FakeEvidence:
     def fake_pictures(self) -> Iterator[Tensor]:
         return iter(self.fake.float().split(CHUNK))
 
+    def sample_numbers(self) -> range:
+        return range(self.n_fake)
+
     def pairs(self) -> Iterator[tuple[Tensor, Tensor]]:
         targets = self.real.float()[torch.arange(self.n_fake) % self.n_real]
         return zip(self.fake_pictures(), targets.split(CHUNK), strict=True)

@@ -56,9 +56,12 @@ def test_few_images_and_training_images_are_named() -> None:
     assert few.startswith("with only 999 samples, FID is biased")
     assert others == []
     (training, *others) = caveats.of_rows([row("kid", split="train"), row("recall", split="train")])
-    assert "--hold-out auto" in training
+    assert "--hold-out auto, some" in training
     assert others == []
     assert caveats.of_rows([row("kid", held_out=945), row("copied", split="train", held_out=945)]) == [], "of memorisation"
     (training,) = caveats.of_rows([row("kid", split="train", n_real=40)])
-    assert "--hold-out 4," in training
+    assert "--hold-out auto, or a tenth of the images if there are fewer than 500, some" in training, "40 of how many?"
+    (score,) = caveats.of_rows([row("inception_score", n_fake=999)])
+    assert score.startswith("with only 999 samples, the inception score is too low")
+    assert caveats.of_rows([row("inception_score", n_real=9)]) == []
     assert caveats.of_rows([row("modes", split="train", shape="points")]) == []

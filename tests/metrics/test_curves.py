@@ -33,6 +33,12 @@ def test_ticks_are_round_and_cover_all_values(low: float, high: float, marks: li
     assert curves.steps(low, high) == marks
 
 
+def test_ticks_of_a_narrow_range_of_large_values_differ() -> None:
+    plot = curves.plot([curves.Line("a", 0, [(0, 123_456.0), (1, 123_458.0)])], "title", "images")
+    assert [tick.label for tick in plot.y_ticks] == ["123456", "123456.5", "123457", "123457.5", "123458"]
+    assert curves.labels([0.2, 100_000.0]) == ["0.2", "1e+05"]
+
+
 def test_ticks_of_a_wide_range_are_logarithmic() -> None:
     assert curves.decades(3, 150) == [2, 5, 10, 20, 50, 100, 200]
     assert curves.decades(3, 150_000) == [1, 10, 100, 1000, 10_000, 100_000, 1_000_000]

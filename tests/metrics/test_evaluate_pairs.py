@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from leafwing import cli, data
 from leafwing.commands.evaluate import evaluate
@@ -93,15 +92,43 @@ def test_the_command_writes_the_same_as_json(run: Run, capsys: pytest.CaptureFix
 
 
 def test_samples_are_those_of_translate(run: Run) -> None:
-    """More samples than pairs repeat them."""
-    rows = rows_of(run, metrics="reconstruction", n=HELD_OUT + 5)
-    assert (rows[0]["protocol"]["n_real"], rows[0]["n"]) == (HELD_OUT, HELD_OUT + 5)
+    rows = rows_of(run, metrics="reconstruction")
     model = Model.load(Run(run.folder, trust=True))
     _, held_out = PAIRS.split(HELD_OUT)
     inputs = held_out.to_network(held_out.batch(0, 0, HELD_OUT)).input
-    inputs = torch.cat([inputs, inputs[:5]])
     exact = (model.translate(inputs) + inputs).abs().mean()
     assert next(row["value"] for row in rows if row["metric"] == "l1") == pytest.approx(float(exact), abs=0.5 / 127.5)
+
+
+def test_an_input_gives_one_sample_however_many_are_asked_for(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same sample again would narrow intervals, lower recall and look like a lack of variety."""
+    rows = rows_of(run, n=10 * HELD_OUT)
+    assert {(row["protocol"]["n_real"], row["n"]) for row in rows if row["by"] != "memorisation"} == {(HELD_OUT, HELD_OUT)}
+    assert "n=200: 20 samples of image, because there are 20 images to generate them from" in capsys.readouterr().err
+    assert rows_of(run) == rows
+    assert "to generate them from" not in capsys.readouterr().err
+    assert rows_of(run, n=10, metrics="kid")[0]["n"] == 10
+
+
+@pytest.mark.parametrize(("inputs", "n", "warned"), [(20, 20, False), (9, 9, False), (2, 6, True)])
+def test_unpaired_inputs_that_are_fewer_than_the_images_limit_the_samples(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], inputs: int, n: int, warned: bool
+) -> None:
+    plain = replace(PAIRS, spec=DataSpec.images(16, 16), columns={"image": PAIRS.array})
+    second = replace(plain, columns={"image": PAIRS.columns["input"]}, rows=np.arange(3 * inputs))
+    unpaired = plain.with_stream("input", second, {"image": "input"})
+    monkeypatch.setattr(data, "load_pack", lambda fingerprint, mirror=False: unpaired)
+    document = json.loads((run.folder / "run.json").read_text())
+    document["data"]["spec"] = unpaired.spec.as_dict()
+    (run.folder / "run.json").write_text(json.dumps(document))
+    recipe = run.folder / "recipe.py"
+    recipe.write_text(recipe.read_text().replace('need("scale"', 'need("scale", unpaired=("input",)'))
+    rows = rows_of(run, metrics="kid,structure,prdc,memorisation")
+    assert {row["n"] for row in rows} == {n}
+    assert {row["protocol"]["n_real"] for row in rows if row["by"] != "memorisation"} == {n}
+    said = capsys.readouterr().err
+    assert ("images to generate them from" in said) == (inputs < HELD_OUT)
+    assert ("some samples are the same" in said) == warned
 
 
 @pytest.mark.parametrize(

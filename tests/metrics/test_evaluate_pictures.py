@@ -17,6 +17,7 @@ from leafwing.commands.generated import are_pictures, without_hints
 from leafwing.data import load
 from leafwing.errors import LeafwingError
 from leafwing.metrics import features as networks
+from leafwing.metrics import memorisation, pairs
 from leafwing.metrics.fid import frechet_distance
 from leafwing.metrics.memorisation import MIN_TRAINING
 from leafwing.networks import lite0
@@ -253,6 +254,27 @@ def test_copies_are_said(tmp_path: Path, real: Path, made: Path) -> None:
     listener = Listener()
     evaluate_pictures(made, real, features="pixels", metrics="fid", progress=listener)
     assert any(text.startswith("3 of 33 pictures equal a picture of") for text in listener.texts)
+
+
+def test_copies_among_the_last_files_are_seen_and_have_their_number(
+    tmp_path: Path, made: Path, real: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not all pictures are looked at, and files are often named by class or by time."""
+    monkeypatch.setattr(memorisation, "MAX_IMAGES", 40)
+    shown: list[dict[int, Any]] = []
+    monkeypatch.setattr(
+        pairs, "draw", lambda words, chosen, samples, training: shown.append(samples) or Image.new("L", (1, 1))
+    )
+    for i in range(40):
+        (made / f"{30 + i:04d}.png").write_bytes((real / f"{i:04d}.png").read_bytes())
+    (row, *_) = evaluate_pictures(made, real, n=70, size=16, metrics="memorisation", out=tmp_path / "numbers.json")
+    assert (row["verdict"], row["n"]) == ("copies", 40)
+    report = json.loads((tmp_path / "numbers.json").read_text())["memorisation"]
+    copied = [(pair["sample"], pair["training"][0]) for pair in report["pairs"] if pair["distances"][0] < 0.01]
+    assert len(copied) > 10
+    assert all(sample == 30 + number for sample, number in copied)
+    for sample, image in shown[0].items():
+        assert (np.asarray(image.convert("L")) == np.asarray(Image.open(made / f"{sample:04d}.png"))).all()
 
 
 def test_too_few_pictures_are_refused_and_few_are_said(tmp_path: Path, real: Path) -> None:

@@ -46,9 +46,9 @@ def test_the_score_of_one_part_does_not_depend_on_the_order() -> None:
 
 
 def test_measure_gives_an_interval_around_the_mean_of_ten_parts() -> None:
-    probabilities = logits().softmax(1).numpy()
-    (measure,) = inception_score.measure(FakeEvidence(torch.zeros(2, 2), torch.zeros(200, 2), probabilities=probabilities))
-    parts = scores(probabilities[np.random.default_rng(0).permutation(200)])
+    probabilities = logits(1_000).softmax(1).numpy()
+    (measure,) = inception_score.measure(FakeEvidence(torch.zeros(2, 2), torch.zeros(1_000, 2), probabilities=probabilities))
+    parts = scores(probabilities[np.random.default_rng(0).permutation(1_000)])
     assert len(parts) == 10
     assert measure.value == pytest.approx(parts.mean())
     assert measure.high == pytest.approx(parts.mean() + 2.262 * parts.std(ddof=1) / 10**0.5, rel=1e-3)  # Student's t
@@ -61,6 +61,16 @@ def test_the_order_of_files_does_not_matter() -> None:
     blank = torch.zeros(2, 2), torch.zeros(1_000, 2)
     (measure,) = inception_score.measure(FakeEvidence(*blank, probabilities=sorted_by_class))
     assert measure.value > 8
+
+
+@pytest.mark.parametrize(("n", "parts"), [(10, 1), (100, 1), (250, 2), (3_000, 10)])
+def test_few_samples_have_few_parts(n: int, parts: int) -> None:
+    """A perfect generator of ten classes scored 1, with an interval of width 0: in a part of one sample there is no more."""
+    perfect = np.eye(10)[np.arange(n) % 10]
+    (measure,) = inception_score.measure(FakeEvidence(torch.zeros(2, 2), torch.zeros(n, 2), probabilities=perfect))
+    assert measure.value == pytest.approx(10, rel=0.1)
+    assert (measure.low is None) == (parts == 1)
+    assert len(scores(perfect, parts)) == parts
 
 
 def test_fewer_samples_than_splits_are_a_split_each_and_no_samples_are_rejected() -> None:

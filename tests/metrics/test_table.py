@@ -86,6 +86,11 @@ def test_a_single_recipe_does_not_win() -> None:
     assert by == "Over seeds it ranges from 20 to 25."
 
 
+def test_recipes_of_which_different_numbers_of_runs_count_are_said_so() -> None:
+    table = tabulate([*runs_of("a", 20, 21, 22), *runs_of("b", 30, 31), RunResult("b", 2, "failed", "no memory")])
+    assert "(medians of 3 seeds and of 2 seeds)" in table.sentences[0]
+
+
 def test_equal_medians_are_decided_by_the_next_measure() -> None:
     def run(recipe: str, seed: int, modes: float, quality: float) -> RunResult:
         return RunResult(
@@ -236,8 +241,8 @@ def test_the_spread_is_the_interquartile_range() -> None:
 
 
 def test_values_are_shown_with_three_digits() -> None:
-    assert [show(value) for value in (None, 0.0, 8.0, 0.81234, 23.06, 1234.5, 1.2e-5)] == [
-        "–", "0", "8", "0.812", "23.1", "1,234", "1.2e-05",
+    assert [show(value) for value in (None, 0.0, 8.0, 0.81234, 23.06, 1234.5, 1.2e-5, 999.4, 999.6, -999.6)] == [
+        "–", "0", "8", "0.812", "23.1", "1,234", "1.2e-05", "999", "1,000", "-1,000",
     ]  # fmt: skip
 
 

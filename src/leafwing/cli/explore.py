@@ -53,7 +53,7 @@ COMMON: dict[str, tuple[Any, Any]] = {
     "root": (Root, Path("runs")),
     "json": (Json, False),
 }
-WITH_DATA = {"data", "held_out", "features", "reader"}
+WITH_DATA = {"data", "labelled", "held_out", "features", "reader"}
 """The inputs of tools that may be made of --data."""
 
 

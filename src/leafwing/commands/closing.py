@@ -148,6 +148,9 @@ def describe_samples(end: Ending) -> list[str]:
             f"The samples differ from each other{pale} {measured.variety:.0%} as much as the real data{why}. How good they are was "
             "not measured: look at them, or run leafwing evaluate."
         ]
+    if lost := measured.undefined:
+        has = "has" if lost == 1 else "have"
+        lines.append(f"{lost} of {measured.samples + lost} samples {has} values that are no numbers.")
     if measured.label_effect is not None and measured.label_effect < NO_EFFECT:
         lines.append(
             "The class label has no visible effect yet: it changes a sample "
@@ -309,7 +312,8 @@ def look(run: Run) -> Glance | None:
     stored = data.pictures(np.unique(np.linspace(0, len(data) - 1, 2 * count).astype(np.int64)))
     real = torch.from_numpy(stored) if isinstance(kind, Vector) else composite_on_white(images_to_tensor(stored))
     samples = images(model.sample(count))
-    return None if len(real) < 2 else glance(samples, real, label_effect(model, min(count, LABELLED), images))
+    defined = int(samples.flatten(1).isfinite().all(1).sum())
+    return None if min(len(real), defined) < 2 else glance(samples, real, label_effect(model, min(count, LABELLED), images))
 
 
 def label_effect(model: Model, n: int, images: Callable[[Tensor], Tensor]) -> float | None:

@@ -68,7 +68,8 @@ def evaluate(
             was given: reconstruction if there are pairs, else structure, and cycle for a run that translates both ways; for points and
             stacked digits, modes.
         n: number of samples. None: the number of real samples, at most 5,000, or 1,000 with the slow networks `lite0` and `inception`;
-            for data with known modes the number used in papers. As many real samples are used, if there are enough.
+            for data with known modes the number used in papers. As many real samples are used, if there are enough. Where samples are
+            generated from images without latents, at most one for each of these.
         output: the field to generate and compare; None: the main output.
         checkpoint: images shown, `last` (None), `best`, or `all`.
         features: a key of `leafwing.metrics.FEATURES`. None: see `leafwing.metrics.choice`.
@@ -146,7 +147,7 @@ def evaluate(
                 )
         require_same_network(network.digest if network else "", processes)
         judged_by = judge if network else ""
-        protocol = protocol_of(opened, real_data, chosen, kind, n, seed, setup.precision, judged_by)
+        protocol = protocol_of(opened, real_data, chosen, kind, n, seed, setup.precision, judged_by, progress)
         if network:
             through = choice.trained_through
             protocol = replace(protocol, features=network.name, network=network.digest, trained_through=through)

@@ -204,6 +204,10 @@ class Inputs:
         real = self._real_data
         return real.splits()[0] if self.source is None or real.split == "other" else real.real
 
+    @property
+    def labelled(self) -> Dataset:
+        return self.data if self.source is None else self.held_out
+
     @cached_property
     def held_out(self) -> Dataset:
         return self._real_data.real

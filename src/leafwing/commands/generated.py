@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from leafwing import files
 from leafwing.commands.evaluate import ADVICE, announce, require_same_network, scale_of, variety_of
 from leafwing.commands.figures import as_row
-from leafwing.commands.real_data import default_samples, report_caveats
+from leafwing.commands.real_data import MIN_SAMPLES, default_samples, report_caveats
 from leafwing.commands.results import Rows
 from leafwing.commands.selection import WITHOUT_NETWORK, check_metrics, require_classifier
 from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from leafwing.metrics.protocol import Protocol
 
 DEFAULT_METRICS = ("fid", "kid", "prdc")
-MIN_PICTURES = 6
-"""Below this, not all metrics of sets are defined; memorisation needs one."""
 
 
 def are_pictures(name: str | Path, root: str | Path = ROOT) -> bool:
@@ -119,7 +117,7 @@ def evaluate_pictures(
             real, generated = load_both(pictures, data, size, progress)
             choice = choose_features(real.spec.fields["image"], {}, metrics=names, requested=features)
             needs_network = bool(set(names) - set(WITHOUT_NETWORK))
-            least = 1 if names == ["memorisation"] else MIN_PICTURES
+            least = 1 if names == ["memorisation"] else MIN_SAMPLES
             protocol = protocol_of(generated, real, number, seed, least, choice.name if needs_network else "")
         judge, network = processes.broadcast(choice.name), None  # other machines may lack the package
         if "inception_score" in names:

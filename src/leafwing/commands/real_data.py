@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from leafwing.metrics.protocol import Protocol
     from leafwing.metrics.segmenter import Segmenter
 
+MIN_SAMPLES = 6
+"""Below this, not all metrics of sets are defined."""
 MAX_DEFAULT_SAMPLES, MAX_SLOW_SAMPLES = 5_000, 1_000
 """The default number of samples is at most the first, and at most the second with one of the networks `SLOW`."""
 SLOW = ("lite0", "inception")
@@ -97,9 +99,20 @@ def default_samples(features: str) -> int:
 
 
 def protocol_of(
-    run: Run, real_data: RealData, output: Output, kind: Field, n: int | None, seed: int, precision: str, features: str = ""
+    run: Run,
+    real_data: RealData,
+    output: Output,
+    kind: Field,
+    n: int | None,
+    seed: int,
+    precision: str,
+    features: str,
+    progress: Reporter,
 ) -> Protocol:
     """The protocol of an evaluation, without the hash of the feature network.
+
+    Samples that are generated from images alone are at most as many as these: further ones would be the same again, with which recall
+    falls to 0 and intervals are too narrow.
 
     Raises:
         LeafwingError: the real data lack what the samples are compared with or generated from.
@@ -107,7 +120,7 @@ def protocol_of(
     from leafwing.fields import Clip, Image
     from leafwing.metrics import modes
     from leafwing.metrics.protocol import Protocol
-    from leafwing.metrics.targets import frames_per_sample, target
+    from leafwing.metrics.targets import frames_per_sample, most_samples, target
 
     real, options = target(real_data.real, output.field), real_data.real.options
     if real.spec.fields["image"] != kind:
@@ -116,6 +129,10 @@ def protocol_of(
         )
     most = min(max(1, default_samples(features) // frames_per_sample(kind)), len(real))
     n_fake = n or modes.SAMPLES.get(world_of(real.source)) or most
+    sources = most_samples(output, run.spec, real_data.real)
+    if sources is not None and sources < n_fake:
+        n_fake = min(n_fake, max(sources, MIN_SAMPLES))
+        progress.say(describe_limit(output, sources, n, n_fake))
     is_second = output.field not in real_data.real.columns and real_data.split == "held-out"  # the same share is held out
     sides = kind.shape[1:] + kind.shape[:1] if isinstance(kind, Image | Clip) else ()
     return Protocol(
@@ -136,6 +153,18 @@ def protocol_of(
         output=output.field,
         trained_on_held_out=run.history.trained_on_held_out and real_data.split == "held-out",
     )
+
+
+def describe_limit(output: Output, sources: int, n: int | None, n_fake: int) -> str:
+    """Why there are fewer samples than asked for, or than there are real images; and what is wrong if there are very few."""
+    what = f"n={n}: " if n else ""
+    what += f"{n_fake:,} samples of {output.field}, because there are {sources:,} images to generate them from"
+    if sources < n_fake:
+        return (
+            f"{what}: some samples are the same, so that recall is too low and intervals are too narrow. Hold out more when training "
+            "(--hold-out), or name other data (--data)"
+        )
+    return f"{what}, and each gives one"
 
 
 def conditions_of(output: Output, real: Dataset, spec: DataSpec) -> str:

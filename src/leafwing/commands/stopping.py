@@ -136,6 +136,9 @@ class EarlyStopping:
         Raises:
             LeafwingError: the metric cannot be computed for this run.
         """
+        from leafwing.metrics.conclusions import says_nothing
+        from leafwing.metrics.table import value_of
+
         engine = self.training.engine
         engine.processes.barrier()  # the checkpoint is written
         rng_state = engine.rng_state()
@@ -161,7 +164,7 @@ class EarlyStopping:
         if not engine.processes.first:
             return bool(engine.processes.broadcast(None))
         values = {
-            row["images"]: row["value"]
+            row["images"]: value_of(row)
             for row in [*stored_rows(self.run), current]
             if is_comparable(row, current) and row["images"] <= images
         }
@@ -170,6 +173,7 @@ class EarlyStopping:
         self.run.update(best=BestCheckpoint(best, self.measure, values[best]))
         self.progress.say(
             f"{images:,} images: {self.measure} {show(current['value'])}"
+            + (", which does not count: the samples are copies of one picture" if says_nothing(current) else "")
             + ("" if best == images else f"; the best was {show(values[best])} at {show_count(best)} images")
         )
         # An interrupted training has extra checkpoints between the regular ones; each counts together with the one before it.

@@ -34,6 +34,7 @@ TOOLS = {
 
 INPUTS = {
     "data": "a Dataset: the training data of the run; if they were moved, all of its data by --data",
+    "labelled": "a Dataset: the training data of the run, or --data",
     "held_out": "a Dataset: the held-out data, or --data; the training data if there is neither",
     "features": "a Features: the feature space in which images are compared",
     "conditions": "the conditions that the user set, by field",

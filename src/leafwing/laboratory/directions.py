@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from leafwing.errors import InvalidOption
+from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.laboratory.finding import Finding
 from leafwing.laboratory.latents import NO_CONDITIONS, Conditions, fix_conditions
 from leafwing.laboratory.needs import IMAGES, LATENTS, needs
@@ -29,6 +29,8 @@ from leafwing.progress import ProgressCallback, no_progress
 LAYERS = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
 POOL = 2_000
 """Number of latents for the principal components."""
+NO_CHANGE = 1e-5
+"""Differences of a layer's outputs, relative to these, up to which they are those of rounding."""
 N_MEASURED = 64
 """Number of latents moved along each direction for the figures."""
 
@@ -67,7 +69,7 @@ def directions(
         fraction of samples for which the attribute classifier's output differs between both ends; None without one.
 
     Raises:
-        LeafwingError: an option out of range.
+        LeafwingError: an option out of range, or no layer that changes with the latents.
     """
     size = model.latents(1, seed).shape[1]
     if not 1 <= k <= size:
@@ -125,13 +127,22 @@ def strongest(properties: dict[str, float]) -> str:
 
 
 def first_layer(model: Model, generate: Callable[..., Tensor], seed: int) -> Tensor:
-    """The matrix (size, outputs) of the first layer applied to a latent, which is linear up to its bias, found by differences."""
+    """The matrix (size, outputs) of the first layer applied to a latent, which is linear up to its bias, found by differences.
+
+    A layer before it may read only a condition: its outputs are the same for all latents.
+
+    Raises:
+        LeafwingError: no layer changes with the latents.
+    """
     size = model.latents(1, seed).shape[1]
-    outputs: list[Tensor] = []
+    matrices: list[Tensor] = []
 
     def hook(module: nn.Module, inputs: object, output: Tensor) -> None:
-        if not outputs:
-            outputs.append(output)
+        if not matrices and len(output) == size + 1:
+            flat = output.flatten(1).float()
+            matrix = flat[1:] - flat[:1]
+            if matrix.abs().max() > NO_CHANGE * flat.abs().max():
+                matrices.append(matrix)
 
     layers = [
         layer for net in vars(model.game.sampling_nets).values() for layer in net.modules() if isinstance(layer, LAYERS)
@@ -144,8 +155,12 @@ def first_layer(model: Model, generate: Callable[..., Tensor], seed: int) -> Ten
     finally:
         for handle in handles:
             handle.remove()
-    flat = outputs[0].flatten(1).float()
-    return flat[1:] - flat[:1]
+    if not matrices:
+        raise LeafwingError(
+            "directions needs a generator with a linear layer or a convolution that changes with the latents, and this one has none: "
+            "its samples may all be the same"
+        )
+    return matrices[0]
 
 
 def by_weights(weights: Tensor) -> tuple[Tensor, Tensor]:

@@ -148,7 +148,9 @@ def dropout(
         ("maps dropped", without_object.cpu()),
         ("random maps dropped", without_random.cpu()),
     ]
-    words = [f"{n_positive} of {len(order)} feature maps respond more inside the boxes than elsewhere."]
+    words = [
+        f"{n_positive} of {len(order)} feature maps have a positive weight in a regression that tells inside from outside the boxes."
+    ]
     if not isnan(result["vanished"]):
         words.append(
             f"Dropping them removes the object in {result['vanished']:.0%} of samples ({result['vanished_random']:.0%} for as many "

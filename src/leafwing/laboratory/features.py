@@ -57,7 +57,7 @@ BATCH, RATE, CHECK_EVERY, PATIENCE = 32, 3e-4, 25, 3
 def features(
     model: Model,
     *,
-    data: Dataset,
+    labelled: Dataset,
     held_out: Dataset,
     conditions: Conditions = NO_CONDITIONS,
     report_progress: ProgressCallback = no_progress,
@@ -71,8 +71,8 @@ def features(
 
     Args:
         model: a model of images, with a convolutional critic.
-        data: labelled images to train on.
-        held_out: labelled images to test on; if it is `data`, a part of it is split off.
+        labelled: images to train on, with labels.
+        held_out: those to test on; if it is `labelled`, a part of it is split off.
         conditions: the critic's conditions, by field: {"label": 3}; the rest is that of the first sample.
         report_progress: progress callback.
         shots: numbers of labelled training images per class: 10,100.
@@ -94,7 +94,7 @@ def features(
     check(model, conditions=conditions, shots=shots, repeats=repeats, test=test, steps=steps, seed=seed)
     numbers = parse_shots(shots, repeats, test, seed)
     critic = critic_of(model, conditions)
-    split = split_labelled(data, held_out, test, seed, numbers)
+    split = split_labelled(labelled, held_out, test, seed, numbers)
     with eval_mode(critic.nets), torch.no_grad():
         size = pooled_maps(critic, split.images(split.pool[:1])).shape[1]
     n_train = numbers[-1] * len(split.names)

@@ -33,6 +33,8 @@ from leafwing.progress import ProgressCallback, no_progress
 
 FINE = 32
 """Steps between two samples for measurement and animation."""
+NO_CHANGE = 1e-6
+"""Length of a path, relative to the features, up to which it is that of rounding."""
 
 
 @needs(IMAGES, LATENTS)
@@ -68,7 +70,7 @@ def interpolate(
     Returns:
         `largest_step`, `median_step`: distances in feature space between neighbours on paths of 32 steps; `jump`: their ratio.
         `largest_share`: largest fraction of a path's length in one step; 1/32 if all are equal. `distance`: median distance
-        between the end points. `stray`: path length relative to that distance.
+        between the end points. `stray`: path length relative to that distance. None if all samples are the same.
 
     Raises:
         LeafwingError: fewer than two samples or steps, invalid seconds, or PyAV is not installed.
@@ -92,21 +94,25 @@ def interpolate(
     distances = np.array([np.linalg.norm(path[-1] - path[0]) for path in paths])
     all_lengths = np.concatenate(lengths)
     median, largest = float(np.median(all_lengths)), float(all_lengths.max())
+    least = NO_CHANGE * max(float(np.abs(path).max()) for path in paths)
+    changing = [(path, d) for path, d in zip(lengths, distances, strict=True) if path.sum() > least]
     figures = {
         "walks": len(paths),
         "median_step": median,
         "largest_step": largest,
-        "jump": largest / median if median else None,
+        "jump": largest / median if median and changing else None,
         "distance": float(np.median(distances)),
-        "largest_share": float(np.max([path.max() / max(path.sum(), 1e-12) for path in lengths])),
-        "stray": float(np.median([path.sum() / max(d, 1e-12) for path, d in zip(lengths, distances, strict=True)])),
+        "largest_share": float(np.max([path.max() / path.sum() for path, _ in changing])) if changing else None,
+        "stray": float(np.median([path.sum() / max(d, 1e-12) for path, d in changing])) if changing else None,
         "space": features.name,
         "interpolation": interpolation,
     }
-    words = [
-        f"No single step out of {FINE} makes more than {figures['largest_share']:.0%} of a path's length. A generator that jumped "
-        "between memorised images would make all of it in one step."
-    ]
+    words = ["The samples are all the same: nothing changes along the paths."]
+    if changing:
+        words = [
+            f"No single step out of {FINE} makes more than {figures['largest_share']:.0%} of a path's length. A generator that "
+            "jumped between memorised images would make all of it in one step."
+        ]
     heads = [f"{i / (steps - 1):.2f}" for i in range(steps)]
     legend = f"Each row: {interpolation} interpolation from one sample to the next, in {steps} images. Above: position on the path."
     return Finding(

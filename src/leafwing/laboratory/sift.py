@@ -59,7 +59,7 @@ ARMS = {
 def sift(
     model: Model,
     *,
-    data: Dataset,
+    labelled: Dataset,
     held_out: Dataset,
     reader: Reader | None = None,
     conditions: Conditions = NO_CONDITIONS,
@@ -76,8 +76,8 @@ def sift(
 
     Args:
         model: a class-conditional model of images.
-        data: labelled images to train on.
-        held_out: labelled images to test on; if it is `data`, a part of it is split off.
+        labelled: images to train on, with labels.
+        held_out: those to test on; if it is `labelled`, a part of it is split off.
         reader: attribute classifier of images; default: the classifier of the model.
         conditions: what all samples should be besides their class, by field: {"attributes": {"old": 1}}.
         report_progress: progress callback.
@@ -115,9 +115,9 @@ def sift(
     )
     numbers = parse_shots(shots, repeats, test, seed)
     classifier = _classifier(model, reader)
-    split = split_labelled(data, held_out, test, seed, numbers, keep_rest=True)
+    split = split_labelled(labelled, held_out, test, seed, numbers, keep_rest=True)
     if split.names != model.labels:
-        raise LeafwingError(f"the classes of {data.source} are not those of this run: {', '.join(model.labels)}")
+        raise LeafwingError(f"the classes of {labelled.source} are not those of this run: {', '.join(model.labels)}")
     classes = np.repeat(np.arange(len(model.labels)), n)  # requested class of each sample
     inputs = model.conditions(len(classes), **{**conditions, "label": classes})
     array = _generate(model, inputs, seed, report_progress)

@@ -5,6 +5,7 @@ BigGAN resamples large components of a latent; here latents are multiplied by ps
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from math import nan
 
 import numpy as np
@@ -19,8 +20,9 @@ from leafwing.laboratory.needs import IMAGES, LATENTS, needs
 from leafwing.laboratory.reading import UNREAD, Reader
 from leafwing.laboratory.sheet import Line, chart, require_charts, sheet
 from leafwing.latents import BLOCK
+from leafwing.metrics.conclusions import MIN_VARIETY
 from leafwing.metrics.features import Features
-from leafwing.metrics.prdc import NEAREST, precision_recall
+from leafwing.metrics.prdc import NEAREST, precision_recall, variety
 from leafwing.model import Model
 from leafwing.pixels import images_to_tensor
 from leafwing.progress import ProgressCallback, no_progress
@@ -58,8 +60,8 @@ def truncate(
 
     Returns:
         `sweep`: for each psi `precision` and `recall` against the real images (see `leafwing.metrics.prdc`), `distance`, the mean
-        distance between two samples in feature space over that of real images, and `sure`, the fraction recognised by
-        the attribute classifier.
+        distance between two samples in feature space over that of real images, `variety` (see `leafwing.metrics.prdc.variety`), below
+        which a precision says nothing, and `sure`, the fraction recognised by the attribute classifier.
 
     Raises:
         LeafwingError: an invalid psi, or too few images.
@@ -98,17 +100,13 @@ def truncate(
                 "precision": measures["precision"],
                 "recall": measures["recall"],
                 "distance": float(distance / real_distance) if real_distance else nan,
+                "variety": variety(real, fake),
                 "sure": float(np.concatenate(sure).mean()) if sure else nan,
             }
         )
         images = generate(model, scaled[:columns], inputs.rows(slice(columns)), same_noise=False)
         rows.append((f"psi {value:g}", images.cpu()))
         report_progress("scaling latents", i + 1, len(values))
-    best = max(sweep, key=lambda row: row["precision"])
-    words = [
-        f"Precision is highest at psi {best['psi']:g} ({best['precision']:.0%}, recall {best['recall']:.0%}); the mean distance "
-        f"between samples there is {best['distance']:.2f} times that between real images."
-    ]
     lines: dict[str, Line] = {name: (values, [row[name] for row in sweep]) for name in ("precision", "recall", "distance")}
     if reader:
         lines[f"sure ({reader.name})"] = (values, [row["sure"] for row in sweep])
@@ -121,9 +119,25 @@ def truncate(
     legend = "Each column: one latent, multiplied by psi."
     return Finding(
         {"sweep": sweep, "n": n, "real": len(real), "space": features.name},
-        words,
+        describe(sweep),
         {"truncation": sheet("Truncation", rows, legend=legend), "sweep": image},
     )
+
+
+def describe(sweep: Sequence[Mapping[str, float]]) -> list[str]:
+    """At which psi precision is highest, among those whose samples are not copies of one picture, for which it says nothing."""
+    alike = [row for row in sweep if row["variety"] < MIN_VARIETY]
+    words = []
+    if varied := [row for row in sweep if row not in alike]:
+        best = max(varied, key=lambda row: row["precision"])
+        words.append(
+            f"Precision is highest at psi {best['psi']:g} ({best['precision']:.0%}, recall {best['recall']:.0%}); the mean distance "
+            f"between samples there is {best['distance']:.2f} times that between real images."
+        )
+    if alike:
+        values = ", ".join(f"{row['psi']:g}" for row in alike)
+        words.append(f"At psi {values} the samples are copies of one picture, of which precision says nothing.")
+    return words
 
 
 def check(model: Model, *, psi: str, n: int, columns: int) -> None:

@@ -13,8 +13,8 @@ FLATTERY = (
     f"{MARK.strip()} own judges texture more than shape: precision and density are high for shapeless pictures too. Recall, FID and "
     "KID tell more; look at the samples"
 )
-MIN_FID_SAMPLES = 1_000
-"""With fewer samples or real images, FID is noticeably biased."""
+MIN_FID_SAMPLES, MIN_SCORED = 1_000, 1_000
+"""With fewer samples or real images, FID is noticeably biased; with fewer samples, the inception score."""
 
 
 def is_flattered(row: Mapping[str, Any]) -> bool:
@@ -45,13 +45,15 @@ def of_protocol(protocol: Mapping[str, Any], names: Sequence[str]) -> list[str]:
     # Memorisation compares with the training images in any case.
     nothing_held_out = protocol.get("split") == "train" and not protocol.get("held_out")
     if nothing_held_out and protocol["shape"] != "points":
-        hold_out = "auto" if protocol["n_real"] >= MIN_SIZE else max(1, protocol["n_real"] // 10)
+        few = f", or a tenth of the images if there are fewer than {MIN_SIZE}" if protocol["n_real"] < MIN_SIZE else ""
         texts.append(
             "compared with the training images, because nothing was held out: a model that copies them looks perfect. Trained with "
-            f"--hold-out {hold_out}, some are kept for evaluation"
+            f"--hold-out auto{few}, some are kept for evaluation"
         )
     if 0 < n < MIN_FID_SAMPLES and "fid" in names:
         texts.append(
             f"with only {n:,} samples, FID is biased upwards: compare it only under the same protocol, and use KID, which is unbiased"
         )
+    if 0 < (n := protocol.get("n_fake", 0)) < MIN_SCORED and "inception_score" in names:
+        texts.append(f"with only {n:,} samples, the inception score is too low: compare it only under the same protocol")
     return texts

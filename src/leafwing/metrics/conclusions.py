@@ -167,9 +167,11 @@ def describe_winner(summary: Rows, ranking: Sequence[str], imbalance: str = "") 
     best, other = first["final"][name], second["final"][name]
     difference = abs(best["median"] - other["median"])
     tie = "" if name == ranking[0] else f", at an equal {ranking[0]} of {show(final_median(first, ranking[0]))}"
+    counts = dict.fromkeys(map(describe_seeds, (first, second)))
+    seeds = " and of ".join(counts)
     result = (
         f"final {name} {show(best['median'])} for {first['recipe']} against {show(other['median'])} for {second['recipe']}, the "
-        f"runner-up{tie} (medians of {describe_seeds(first)})"
+        f"runner-up{tie} (medians of {seeds})"
     )
     if imbalance:
         return (
@@ -292,9 +294,11 @@ def is_too_short(row: Mapping[str, Any]) -> bool:
     return bool(row["too_short"]) and not row["judged"]
 
 
-def describe_seeds(row: Mapping[str, Any]) -> str:
-    """`count_runs` in words."""
-    return "one seed" if count_runs(row) == 1 else f"{count_runs(row)} seeds"
+def describe_seeds(row: Mapping[str, Any], name: str = "") -> str:
+    """`count_runs` in words; of a measure, how many of them have a final value: "3 of 5 seeds"."""
+    runs, missing = count_runs(row), row["final"][name]["missing"] if name else 0
+    seeds = "one seed" if runs == 1 else f"{runs} seeds"
+    return f"{runs - missing} of {seeds}" if missing else seeds
 
 
 def in_sentence(text: str) -> str:
@@ -316,4 +320,4 @@ def show(value: float | None) -> str:
     """A number for a sentence or table, with three significant digits."""
     if value is None:
         return "–"
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return f"{value:,.0f}" if abs(value) >= 999.5 else f"{value:.3g}"

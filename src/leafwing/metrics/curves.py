@@ -78,9 +78,19 @@ def plot(lines: Sequence[Line], title: str, x_label: str) -> Plot:
         title,
         x_label,
         [Tick(x_at(mark), show_count(mark)) for mark in steps(0, right) if mark <= right],
-        [Tick(y_at(mark), f"{mark:.5g}") for mark in marks],
+        [Tick(y_at(mark), label) for mark, label in zip(marks, labels(marks), strict=True)],
         [Line(line.label, line.colour, [(x_at(x), y_at(y)) for x, y in line.points]) for line in lines],
     )
+
+
+def labels(marks: Sequence[float]) -> list[str]:
+    """The marks with five significant digits, or with as many as tell them apart.
+
+    >>> labels([123_456.0, 123_457.0])
+    ['123456', '123457']
+    """
+    texts = ([f"{mark:.{digits}g}" for mark in marks] for digits in range(5, 18))
+    return next((text for text in texts if len({*text}) == len(marks)), [f"{mark:g}" for mark in marks])
 
 
 def scale(value: float, logarithmic: bool) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -65,6 +65,10 @@ class Evidence(Protocol):
 
     def real_pictures(self) -> Iterator[Tensor]: ...
     def fake_pictures(self) -> Iterator[Tensor]: ...
+    def sample_numbers(self) -> Sequence[int]:
+        """The number by which users know each sample: of those of a run its position, of pictures that in their folder."""
+        ...
+
     def pairs(self) -> Iterator[tuple[Tensor, Tensor]]:
         """All samples in order, and the real target of each: chunks of both.
 

@@ -7,6 +7,7 @@ that work is better is a question for the other metrics.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isfinite
 
 import torch
 from torch import Tensor
@@ -24,6 +25,7 @@ class Glance:
 
     Args:
         samples, real: numbers of samples and of real images.
+        undefined: number of further samples with values that are no numbers, which are left out.
         variety: mean distance of two samples at 8x8 pixels, over that of two real images.
         distance: energy distance of samples and real images at 8x8 pixels over its maximum, 0 to 1.
         grey_distance: the same for copies of the mean real image.
@@ -40,16 +42,19 @@ class Glance:
     detail: float | None = None
     real_detail: float | None = None
     label_effect: float | None = None
+    undefined: int = 0
 
 
 def glance(samples: Tensor, real: Tensor, label_effect: float | None = None) -> Glance:
     """What a hundred samples show.
 
     Args:
-        samples: images (n, channels, height, width) in [-1, 1] without transparency, or points (n, 2); n > 1.
+        samples: images (n, channels, height, width) in [-1, 1] without transparency, or points (n, 2); more than one of them finite.
         real: the same, (m, ...); m > 1.
         label_effect: see `effect_of_labels`.
     """
+    is_finite = samples.flatten(1).isfinite().all(1)
+    samples = samples[is_finite]
     a, b = coarse(samples), coarse(real)
     spread = max(mean_distance(b), 1e-9)
     has_detail = samples.dim() == 4 and min(samples.shape[2:]) >= SMALLEST_SIDE
@@ -62,11 +67,14 @@ def glance(samples: Tensor, real: Tensor, label_effect: float | None = None) -> 
         detail=fine_detail(samples) if has_detail else None,
         real_detail=fine_detail(real) if has_detail else None,
         label_effect=label_effect,
+        undefined=int((~is_finite).sum()),
     )
 
 
 def effect_of_labels(samples: Tensor, other_labels: Tensor, other_latents: Tensor) -> float | None:
     """How much samples change with their label, over how much they change with their latent; None if not even that changes them.
+
+    Samples with values that are no numbers are left out.
 
     Args:
         samples: images (n, channels, height, width) or points (n, 2).
@@ -74,8 +82,8 @@ def effect_of_labels(samples: Tensor, other_labels: Tensor, other_latents: Tenso
         other_latents: from other latents, with the same labels.
     """
     a, b, c = coarse(samples), coarse(other_labels), coarse(other_latents)
-    by_latent = (a - c).norm(dim=1).mean().item()
-    return None if by_latent < 1e-6 else (a - b).norm(dim=1).mean().item() / by_latent
+    by_latent, by_label = ((a - other).norm(dim=1).nanmean().item() for other in (c, b))
+    return by_label / by_latent if by_latent >= 1e-6 and isfinite(by_label) else None
 
 
 def coarse(samples: Tensor) -> Tensor:

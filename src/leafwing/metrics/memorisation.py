@@ -50,7 +50,7 @@ class Pair:
     """A sample and its nearest training images.
 
     Args:
-        sample: index of the sample.
+        sample: number of the sample; see `Evidence.sample_numbers`.
         training: indices of its three nearest training images, nearest first.
         distances: their distances, 0 to 2; see `neighbours`.
         ratio: the first distance divided by the mean of the next ten.
@@ -144,7 +144,9 @@ def report(evidence: Evidence) -> MemorisationReport:
     samples = sketches(_first(evidence.fake_pictures(), MAX_IMAGES))
     training = sketches(evidence.train_pictures())
     held_out = sketches(evidence.held_out_pictures())
-    return examine(samples, training, evidence.train_pictures(), held_out, evidence.seed, evidence.report_progress)
+    result = examine(samples, training, evidence.train_pictures(), held_out, evidence.seed, evidence.report_progress)
+    numbers = evidence.sample_numbers()
+    return replace(result, pairs=[replace(pair, sample=numbers[pair.sample]) for pair in result.pairs])
 
 
 def examine(

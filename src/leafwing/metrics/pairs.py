@@ -27,7 +27,9 @@ _GAP, _LINE, _FONT_SIZE = 6, 16, 13
 
 def page(evidence: Evidence, report: MemorisationReport) -> Image.Image:
     """The pairs of a report as one image with their numbers; see `draw`."""
-    samples = _gather(evidence.fake_pictures(), {pair.sample for pair in report.pairs})
+    numbers, shown = evidence.sample_numbers(), {pair.sample for pair in report.pairs}
+    gathered = _gather(evidence.fake_pictures(), {i for i, number in enumerate(numbers) if number in shown})
+    samples = {numbers[i]: image for i, image in gathered.items()}
     training = _gather(evidence.train_pictures(), {number for pair in report.pairs for number in pair.training})
     return draw(report.words, report.pairs, samples, training)
 

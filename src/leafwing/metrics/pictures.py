@@ -33,7 +33,8 @@ class PictureEvidence(Samples):
     Args:
         pictures: the generated pictures, of the size and the channels of the real ones.
         real: the real images, which count as training set where a metric asks for one.
-        protocol: the conditions; `n_fake` of the pictures are used, in their order, chosen by the seed.
+        protocol: the conditions; `n_fake` of the pictures are used, in an order chosen by the seed, because files are often named by
+            class, and memorisation looks at the first ones.
         features: the feature network; None if no metric needs one.
         cache: folder for cached features of the real images.
         processes: the processes that share the work.
@@ -59,16 +60,16 @@ class PictureEvidence(Samples):
 
     @cached_property
     def _chosen(self) -> np.ndarray:
-        """int64 (n_fake,), ascending: the pictures that are used."""
-        n = len(self.pictures)
-        return (
-            np.sort(np.random.default_rng(self.seed).choice(n, self.n_fake, replace=False))
-            if self.n_fake < n
-            else np.arange(n)
-        )
+        """int64 (n_fake,): the pictures that are used."""
+        return np.random.default_rng(self.seed).permutation(len(self.pictures))[: self.n_fake]
 
     def _fake(self, start: int, end: int) -> Tensor:
         return images_to_tensor(self.pictures.pictures(self._chosen[start:end]))
+
+    def sample_numbers(self) -> list[int]:
+        """The number of each of the pictures that are used among all of them, in the order of the files."""
+        numbers: list[int] = self._chosen.tolist()
+        return numbers
 
     def copies(self) -> int:
         """The number of pictures that equal a real image in every pixel. Only digests of the pictures are held in memory."""

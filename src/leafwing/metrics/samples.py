@@ -108,6 +108,10 @@ class Samples:
         self._require_images()
         return (self._fake(start, end) for start, end in chunks(self.protocol.n_fake))
 
+    def sample_numbers(self) -> Sequence[int]:
+        """The number by which users know each sample."""
+        return range(self.n_fake)
+
     def train_pictures(self) -> Iterator[Tensor]:
         """The training set in chunks, in the order of the data, unmirrored."""
         return stored_order(frames(target(self.parts()[0], self.protocol.output)))

@@ -88,6 +88,20 @@ def is_paired(output: Output, spec: DataSpec) -> bool:
     return bool(pixels) and output.field not in pixels and not {*pixels, output.field} & {*spec.unpaired}
 
 
+def most_samples(output: Output, spec: DataSpec, data: Dataset) -> int | None:
+    """How many different samples an output without latents has: as many as there are images that it is generated from. None: any.
+
+    Args:
+        output: of a game.
+        spec: the fields of its run.
+        data: from which these images are taken.
+    """
+    sources = {*pixel_conditions(output, spec)}
+    if output.prior is not None or not sources:
+        return None
+    return max([len(stream.data) for stream in data.streams.values() if sources & {*stream.names.values()}] or [len(data)])
+
+
 def enlargement(output: Output, spec: DataSpec) -> int:
     """How many times larger samples are than the images that they are generated from; 1 if not larger, or without such images."""
     heights = [getattr(spec.fields[name], "height", 0) for name in pixel_conditions(output, spec)]

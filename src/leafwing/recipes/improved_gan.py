@@ -11,6 +11,7 @@ averaging, and its run with minibatch discrimination a saturating G that is upda
 target of 0.75.
 """
 
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -114,6 +115,6 @@ def improved_gan(
             after=[past["D"].update] if history else [],
             after_generator=[past["G"].update] if history else [],
         ),
-        abilities=generating(z),
+        abilities=replace(generating(z), judge=None) if discrimination else generating(z),  # a score depends on the batch
         batch=batch,
     )

@@ -10,7 +10,7 @@ from statistics import mean
 from typing import Literal
 
 from leafwing.commands.comparison.plan import ComparisonPlan
-from leafwing.commands.real_data import default_samples
+from leafwing.commands.real_data import MIN_SAMPLES, default_samples
 from leafwing.commands.selection import world_of
 from leafwing.quantities import show_duration
 
@@ -32,14 +32,17 @@ Run = tuple[str, int]
 def samples_per_checkpoint(plan: ComparisonPlan) -> int:
     """How many samples are evaluated at each checkpoint; see `commands.evaluate`."""
     from leafwing.metrics.modes import SAMPLES
-    from leafwing.metrics.targets import frames_per_sample
+    from leafwing.metrics.targets import frames_per_sample, most_samples
 
     if n := plan.evaluation.get("n"):
         return int(n)
     output = next(iter(plan.recipes.values())).output
     frames = frames_per_sample(output.kind or plan.data.spec.fields[output.field])
     most = default_samples(plan.evaluation.get("features") or "")
-    most = min(max(1, most // frames), plan.conditions.held_out or len(plan.data))
+    share = plan.conditions.held_out / len(plan.data) or 1
+    sources = most_samples(output, plan.data.spec, plan.data)
+    most = min(max(1, most // frames), round(share * len(plan.data)))
+    most = most if sources is None else min(most, max(round(share * sources), MIN_SAMPLES))
     return SAMPLES.get(world_of(plan.data.source)) or most
 
 

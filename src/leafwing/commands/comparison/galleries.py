@@ -229,7 +229,8 @@ def which_run(plan: ComparisonPlan) -> str:
     """Which run of a recipe is shown, see `median_run`, in words."""
     if len(plan.seeds) == 1:
         return "its only run"
-    return "the worse of its two runs" if len(plan.seeds) == 2 else "the run with the median final value"
+    which = "the worse of its two runs" if len(plan.seeds) == 2 else "the run with the median final value"
+    return f"{which} (if that did not finish, the next better one)"
 
 
 def translates(plan: ComparisonPlan) -> bool:
@@ -240,13 +241,18 @@ def translates(plan: ComparisonPlan) -> bool:
 
 
 def median_run(name: str, table: Table) -> int:
-    """The seed of the run of a recipe with the median final value, or the worse one of two; without final values, the best value."""
+    """The seed of the run of a recipe with the median final value, or the worse one of two; without final values, the best value.
+
+    Diverged runs count as the worst, as in the table. If that one did not finish, it is the next one that did.
+    """
     from leafwing.metrics.table import sort_key
 
     runs = [run for run in table.runs if run["recipe"] == name]
+    runs = [run for run in runs if run["status"] != "failed"] or runs
     ordered = sorted(runs, key=lambda run: (sort_key(run["final"], table.measures), sort_key(run["best"], table.measures)))
-    finished = [run for run in ordered if run["status"] == "finished"] or ordered
-    return int(finished[(len(finished) - 1) // 2]["seed"])
+    middle = (len(ordered) - 1) // 2
+    finished = [i for i, run in enumerate(ordered) if run["status"] == "finished"] or [middle]
+    return int(ordered[min(finished, key=lambda i: abs(i - middle))]["seed"])
 
 
 def sample_grids(record: Record, name: str, seed: int) -> dict[int, Path]:

@@ -292,7 +292,7 @@ def key_figures(table: Table) -> list[Figure]:
         Figure(
             show(row["final"][name]["median"]),
             f"final {name}{MARK * (name in table.marked)} of {row['recipe']}",
-            f"{show(row['final'][name]['low'])} to {show(row['final'][name]['high'])} over {describe_seeds(row)}",
+            f"{show(row['final'][name]['low'])} to {show(row['final'][name]['high'])} over {describe_seeds(row, name)}",
         )
         for row in rows[:2]
     ]
