@@ -199,6 +199,36 @@ def test_values_of_rules_at_every_check(rule: str) -> None:
     assert values[12:].tolist() == pytest.approx(expected, nan_ok=True)
 
 
+ENDED = {"phase": 0.0, "variety": 0.9, "distance": 0.1}
+BEGINS = {"phase": 1.0, "variety": 0.05, "distance": 0.6}
+"""The end of a phase, and the beginning of the next, whose generator is untrained."""
+
+
+def test_samples_are_compared_with_those_of_the_same_phase() -> None:
+    """An untrained generator that begins later has not collapsed, but one that collapses then has."""
+    assert health.alarms(log(*[ENDED] * 20, *[BEGINS] * 6, *[ENDED | {"phase": 1.0}] * 20)) == []
+    again = log(*[ENDED] * 20, *[ENDED | {"phase": 1.0}] * 20, *[BEGINS] * 10)
+    assert {alarm.kind for alarm in health.alarms(again)} == {"collapse"}
+    one = {"phase": 0.0}
+    fallen = log(*[ENDED] * 20, *[BEGINS | one] * 10)
+    expected = [alarm.as_dict() for alarm in health.alarms(fallen)]
+    assert {alarm["kind"] for alarm in expected} == {"collapse"}
+    for line in fallen[:5]:  # an earlier version logged no phases, and a check may measure nothing
+        del line["health"]["phase"]
+    del fallen[22]["health"]["phase"]
+    assert [alarm.as_dict() for alarm in health.alarms(fallen)] == expected
+
+
+@pytest.mark.parametrize("rule", ["variety_loss", "distance_increase", "critic_wins", "critic_done", "oscillation"])
+def test_rules_that_look_back_begin_anew_in_each_phase(rule: str) -> None:
+    random = Random(rule)
+    names = ("variety", "distance", "separation", "moved", "D/gradient")
+    parts = [[{"phase": phase, **{name: random.uniform(0, 1) for name in names}} for _ in range(30)] for phase in (0.0, 1.0)]
+    whole, value = log(*parts[0], *parts[1]), getattr(health, rule)
+    separate = [value(health.Signals(part)).tolist() for part in (whole[:30], whole[30:])]
+    assert value(health.Signals(whole)).tolist() == pytest.approx(separate[0] + separate[1], nan_ok=True)
+
+
 def test_rounds_are_counted_since_the_last_contested_check() -> None:
     """A round between checks: above 128 in three of them, since the first median of three; above 400 in eight, since that of eight."""
     lines = [{**line, "round": check} for check, line in enumerate(lost(430, moved=0.001))]
