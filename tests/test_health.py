@@ -45,7 +45,7 @@ FAULTS: dict[str, tuple[str, str, int, dict[str, float]]] = {
     "jumping": ("oscillation", "oscillate", 8, {"moved": 4.0}),
     "D knows its pictures": ("overfit", "overfitting", 6, {"held_out_separation": 0.99}),
     "a large gradient": ("explosion", "gradient norm of G", 2, {"G/gradient": 1e5}),
-    "no gradient": ("stagnation", "gradient of D has vanished", 3, {"D/gradient": 0.0}),
+    "no gradient": ("stagnation", "gradient of D has vanished", 3, {"D/gradient": 0.0, "D/weights": 10.3}),
     "large weights": ("explosion", "weights of G are growing", 2, {"G/weights": 1e4}),
     "resting weights": ("stagnation", "weights of D", 5, {"D/weights": 10.3}),
 }
@@ -146,6 +146,24 @@ def test_weights_that_change_by_less_than_seven_digits_have_stopped_changing(cha
 def test_a_rate_below_a_hundredth_of_its_maximum_has_decayed(rate: float, raised: bool) -> None:
     lines = log(*[{"D/rate": 1.0}] * 30, *[{"D/rate": rate, "D/weights": 10.3}] * 10)
     assert bool(numbers(health.alarms(lines), "weights of D have stopped")) is raised
+
+
+PAUSED = {"D/gradient": 0.0, "D/weights": 10.3}
+"""A player that its game lets pause: its losses are multiplied by 0."""
+
+
+def test_a_player_that_pauses_is_no_fault() -> None:
+    """Neither for long nor when a check falls into a pause, nor when it goes on."""
+    lines = log(*[{}] * 30, *[PAUSED] * 12, *[{"D/gradient": 50.0}] * 20)
+    assert {alarm.symptom for alarm in health.alarms(lines)} == {
+        "the gradient of D has vanished",
+        "the gradient norm of D has exploded",
+        "the weights of D have stopped changing",
+    }
+    for line in lines[30:42]:
+        line["losses"] = {"D/adversarial": 0.0, "G/adversarial": 1.0}
+    assert health.alarms(lines) == []
+    assert health.alarms(log(*[{}] * 30, *[{"D/gradient": 0.0}] * 12, *[{"D/gradient": 50.0}] * 20)) == []
 
 
 def last(values: list[float], n: int, before: int = 0) -> float:

@@ -137,9 +137,16 @@ class Signals:
         return sorted(name.removesuffix("/weights") for name in self.records[-1]["health"] if name.endswith("/weights"))
 
     def moved(self, player: str) -> NDArray[np.bool_]:
-        """Whether a player has moved since the previous line, i.e. whether the line has losses of it: (checks,)."""
-        losses = {name for name in self._losses if player in name.partition("/")[0].split("+")}
-        return np.array([not losses.isdisjoint(record["losses"]) for record in self.records])
+        """Whether a player has moved since the previous line: whether the line has losses of it that are not 0, as those of a player
+        that its game lets pause: (checks,)."""
+        names = {name for name in self._losses if player in name.partition("/")[0].split("+")}
+        return np.array([any(record["losses"].get(name) for name in names) for record in self.records])
+
+    def gradient(self, player: str) -> Numbers:
+        """The norm of a player's gradient; NaN where it is 0 because the player pauses: its losses are 0, or its weights have changed
+        all the same: (checks,)."""
+        gradient, weights = self(f"{player}/gradient"), self(f"{player}/weights")
+        return np.where((gradient == 0) & (~self.moved(player) | (weights != earlier(weights, 1))), np.nan, gradient)
 
 
 @dataclass(frozen=True)
@@ -282,13 +289,13 @@ def weight_growth(signals: Signals, player: str) -> Numbers:
 
 def gradient_burst(signals: Signals, player: str) -> Numbers:
     """Ratio of a player's gradient norm to its running median."""
-    gradient = signals(f"{player}/gradient")
+    gradient = signals.gradient(player)
     return gradient / np.maximum(earlier(median(gradient, 8), 1), TINY)
 
 
 def gradient_loss(signals: Signals, player: str) -> Numbers:
     """Ratio of the running median of a player's gradient norm to its current value."""
-    gradient = signals(f"{player}/gradient")
+    gradient = signals.gradient(player)
     return earlier(median(gradient, 8), 4) / np.maximum(gradient, TINY)
 
 
