@@ -19,10 +19,13 @@ from torch import Tensor, nn
 
 from leafwing import recipes
 from leafwing.commands.outputs import check_outputs
+from leafwing.commands.transfer import freeze_layers
+from leafwing.engine import Engine, choose
 from leafwing.errors import LeafwingError
 from leafwing.game import DataSpec, Game, Output, Round, eval_mode
+from leafwing.loop import Training
 from leafwing.model import Model
-from tiny import batches, build, cases, fields_used, load, needed, phases, same, start, tensors
+from tiny import THREADS, batches, build, cases, fields_used, load, needed, phases, same, start, tensors
 
 pytestmark = pytest.mark.machine
 every_case = cases()
@@ -176,6 +179,21 @@ def test_the_same_seed_gives_the_same_training_and_another_does_not(name: str, s
     torch.manual_seed(99)
     list(other.ticks(10**9))
     assert same(runs[0], tensors(other.game)) != draws
+
+
+@cases(only_first=True)
+def test_frozen_layers_stay_as_they_are(name: str, spec: DataSpec) -> None:
+    game = build(name, spec)
+    for player in game.players.values():
+        freeze_layers(player.net, 1 if player.optimiser and len(freeze_layers(player.net, 0)) > 1 else 0)
+    frozen = [
+        p for player in game.players.values() if player.optimiser for p in player.net.parameters() if not p.requires_grad
+    ]
+    before = [weight.clone().fill_(3) for weight in frozen]  # as large as those of a run that was not clipped may be
+    torch._foreach_copy_(frozen, before)
+    training = Training(game, batches(spec, game), Engine(game, choose("cpu", "fp32", THREADS)), images=48, batch=game.batch)
+    list(training.ticks(10**9))
+    assert all(torch.equal(weight, value) for weight, value in zip(frozen, before, strict=True))
 
 
 @cases(only_first=True)
