@@ -10,7 +10,9 @@ import io
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
+from math import isfinite
 from typing import Any
 
 import pytest
@@ -19,6 +21,7 @@ from torch import Tensor, nn
 
 from leafwing import recipes
 from leafwing.commands.outputs import check_outputs
+from leafwing.commands.plan import build_augmentation
 from leafwing.commands.transfer import freeze_layers
 from leafwing.engine import Engine, choose
 from leafwing.errors import LeafwingError
@@ -179,6 +182,16 @@ def test_the_same_seed_gives_the_same_training_and_another_does_not(name: str, s
     torch.manual_seed(99)
     list(other.ticks(10**9))
     assert same(runs[0], tensors(other.game)) != draws
+
+
+@cases(only_first=True)
+def test_micro_batches_may_leave_a_rest(name: str, spec: DataSpec) -> None:
+    """Of one image, or of fewer than a history holds, which is full soon; with augmentation where there are images."""
+    game = build(name, spec, batch=5, pool=4, discrete=True, draws=3)
+    augmentation = None if spec.points else build_augmentation("diff", spec, 1000)
+    engine = Engine(game, replace(choose("cpu", "fp32", THREADS), micro_batch=4), augmentation=augmentation)
+    training = Training(game, batches(spec, game), engine, images=30, batch=5)
+    assert all(isfinite(loss) for tick in training.ticks(5) for loss in tick.losses.values())
 
 
 @cases(only_first=True)

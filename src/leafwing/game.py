@@ -274,8 +274,9 @@ class Round:
         extras: further tensors that the terms need, accessible as attributes.
     """
 
-    augment: Callable[[Tensor], Tensor] = staticmethod(lambda samples: samples)
-    """Changes images as the judges see them changed, if the training augments them; for losses that look at images without a judge."""
+    augment: Callable[..., Tensor] = staticmethod(lambda samples, alike=1: samples)
+    """Changes images as the judges see them changed, if the training augments them; for losses that look at images without a judge.
+    With `alike=k`, k images in a row get the same changes."""
 
     plain_judge: Callable[..., Any] | None = None
     """The judge without augmentation, if the training augments images; for losses that compare its features of two images."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -409,9 +410,15 @@ class Unit:
         self._split()
 
     def _split(self) -> None:
-        """Splits the batch into micro-batches. If a process sees only a part, random tensors are drawn for the whole batch."""
+        """Splits the batch into micro-batches. If a process sees only a part, random tensors are drawn for the whole batch.
+
+        A rest of one image gets a second one from the part before, because batch normalisation may have no statistics of one.
+        """
         n, size = self.batch.n, self.engine.micro_batch or self.batch.n
-        self.parts = [slice(start, min(n, start + size)) for start in range(0, n, size)]
+        ends = [*range(size, n, size), n]
+        if size > 2 and n % size == 1 and n > 1:
+            ends[-2] -= 1
+        self.parts = [slice(start, end) for start, end in pairwise([0, *ends])]
         self.round = None
         processes = self.engine.processes
         self.offset = n * processes.rank  # index of this process's first row in the whole batch
