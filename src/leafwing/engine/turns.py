@@ -105,6 +105,9 @@ class Engine:
         self.has_convolutions = any(
             isinstance(module, nn.Conv2d | nn.ConvTranspose2d) for net in game.modules().values() for module in net.modules()
         )
+        self.first_moves: dict[
+            str, int
+        ] = {}  # by player: images shown at the beginning of the round in which it moved first
         self.lr_scale = 1.0
         self.micro_batch = setup.micro_batch
         self.capture_backend = capture_backend or (CudaGraphs(self.device) if setup.capture else None)
@@ -143,6 +146,8 @@ class Engine:
         """
         losses: dict[int, Tensor] = {}
         clock = self._at_stage(clock)
+        for name in (name for turn in turns for name in turn.movers):
+            self.first_moves.setdefault(name, clock.images)  # until `update_ema`, which knows when the round began
         if self.augmentation is not None:
             self.augmentation.set_clock(clock)
         if self.capture_backend is None:
@@ -288,16 +293,20 @@ class Engine:
 
     @torch.no_grad()
     def update_ema(self, images: int, shown: int) -> None:
-        """Updates the moving average of each player's weights after a round; see `Player.ema`.
+        """Updates the moving average of each player's weights after a round; see `Player.ema`. Until it moves, it is a copy.
 
         Args:
             images: number of images of the round.
             shown: images shown so far.
         """
-        for player in self.game.players.values():
+        before = shown - images
+        self.first_moves = {name: min(first, before) for name, first in self.first_moves.items()}
+        for name, player in self.game.players.items():
             if player.ema_net is None:
                 continue
-            average_into(player.ema_net, player.net, 1 - 0.5 ** (images / min(player.ema, EMA_SHARE * shown)))
+            first = self.first_moves.get(name)
+            half_life = 0.0 if first is None else min(player.ema, EMA_SHARE * (shown - first))
+            average_into(player.ema_net, player.net, 1 - 0.5 ** (images / half_life) if half_life else 1.0)
 
     @torch.no_grad()
     def complete_averages(self) -> None:
@@ -332,6 +341,7 @@ class Engine:
             "random": self.rng_state(),
             "rate": self.lr_scale,
             "stage": self._stage,
+            "first_moves": self.first_moves,
             "local": self._local_buffers(),
             **({} if self.augmentation is None else {"augmentation": self.augmentation.state_dict()}),
         }
@@ -350,6 +360,8 @@ class Engine:
         self.scale_learning_rates(state.get("rate", 1.0))
         self.set_rng_state(state["random"])
         self._stage = state.get("stage", "")
+        # Earlier versions counted from the beginning for all players.
+        self.first_moves = dict(state.get("first_moves", dict.fromkeys(self.game.players, 0)))
         if self.augmentation is not None and "augmentation" in state:
             self.augmentation.restore(state["augmentation"])
         buffers, world_size = self._buffers(), self.processes.world_size
