@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from math import isfinite
@@ -24,6 +24,7 @@ from leafwing.commands.outputs import check_outputs
 from leafwing.commands.plan import build_augmentation
 from leafwing.commands.transfer import freeze_layers
 from leafwing.engine import Engine, choose
+from leafwing.engine.footprint import check_parts
 from leafwing.errors import LeafwingError
 from leafwing.game import DataSpec, Game, Output, Round, eval_mode
 from leafwing.loop import Training
@@ -192,6 +193,26 @@ def test_micro_batches_may_leave_a_rest(name: str, spec: DataSpec) -> None:
     engine = Engine(game, replace(choose("cpu", "fp32", THREADS), micro_batch=4), augmentation=augmentation)
     training = Training(game, batches(spec, game), engine, images=30, batch=5)
     assert all(isfinite(loss) for tick in training.ticks(5) for loss in tick.losses.values())
+
+
+@cases(only_first=True)
+def test_single_images_are_trained_on_or_refused_before_training(name: str, spec: DataSpec) -> None:
+    """Batches of 3 in parts of 2 leave a rest that no other part can lend an image. What the check lets pass can be trained."""
+    for batch, micro in ((1, 0), (3, 2), (3, 1)):
+        game = build(name, spec, batch=batch)
+        engine = Engine(game, replace(choose("cpu", "fp32", THREADS), micro_batch=micro))
+        before, random = tensors(game), torch.get_rng_state()
+        try:
+            check_parts(engine, batches(spec, game), [batch])
+            refused = False
+        except LeafwingError as error:
+            refused = "at least 2 images at a time" in str(error)
+        assert same(tensors(game), before)
+        assert torch.equal(torch.get_rng_state(), random)
+        assert refused == (name in {"infogan", "improved_gan_semi", "srgan"})
+        training = Training(game, batches(spec, game), engine, images=2 * batch, batch=batch)
+        with pytest.raises(LeafwingError, match="at least 2 images at a time") if refused else nullcontext():
+            list(training.ticks(10**9))
 
 
 @cases(only_first=True)

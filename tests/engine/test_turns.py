@@ -282,6 +282,19 @@ def test_out_of_memory_in_the_second_turn_of_a_unit_does_not_repeat_the_first() 
     assert torch.allclose(weights(limited), weights(plain), rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.parametrize(
+    ("batch", "micro", "parts"),
+    [
+        (5, 0, [5]), (5, 4, [3, 2]), (9, 4, [4, 3, 2]), (8, 4, [4, 4]), (6, 4, [4, 2]), (4, 3, [2, 2]), (3, 2, [2, 1]), (2, 1, [1, 1]),
+        (1, 0, [1]), (1, 4, [1]),
+    ],
+)  # fmt: skip
+def test_no_part_is_a_single_image_if_it_can_be_avoided(batch: int, micro: int, parts: list[int]) -> None:
+    slices = Engine(make_game(), replace(CPU, micro_batch=micro)).parts(batch)
+    assert [part.stop - part.start for part in slices] == parts
+    assert [part.start for part in slices] == [sum(parts[:number]) for number in range(len(parts))]
+
+
 def test_out_of_memory_with_a_single_sample_is_an_error() -> None:
     limited = make_game()
     limited.players["D"].net = Limited(limited.players["D"].net, 0, torch.OutOfMemoryError("CUDA out of memory"))

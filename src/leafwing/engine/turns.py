@@ -20,12 +20,16 @@ from leafwing.engine.processes import Processes
 from leafwing.engine.products import Products
 from leafwing.engine.setup import Setup, keep_freed_memory
 from leafwing.engine.share import SharedDraws
-from leafwing.errors import Diverged
+from leafwing.errors import Diverged, LeafwingError
 from leafwing.game import EMA_SHARE, Batch, Clock, Game, Nets, Optimiser, Round, Turn
 from leafwing.pixels import set_layout
 
 POWER_ITERATIONS = 2
 """Power iterations for the largest singular values of averaged weights, from those of the network, which are close."""
+ONE_IMAGE = (
+    "the networks of this recipe need at least 2 images at a time, as they normalise by the variance of a batch: choose a --batch "
+    "of at least 2, and no --micro-batch or one of at least 2 that leaves no rest of a single image"
+)
 WARM_UPS = 3  # executions of a unit before it is captured, so that everything allocated at first use exists
 
 
@@ -126,6 +130,17 @@ class Engine:
         if self.setup.layout == "contiguous":
             moved = Batch({name: value.contiguous() for name, value in moved.items()})
         return moved if self.capture_backend is None else self._batches.put(moved)
+
+    def parts(self, n: int) -> list[slice]:
+        """The micro-batches of a batch of n images.
+
+        A rest of one image gets a second one from the part before, because batch normalisation may have no statistics of one.
+        """
+        size = self.micro_batch or n
+        ends = [*range(size, n, size), n]
+        if size > 2 and n > size and n % size == 1:
+            ends[-2] -= 1
+        return [slice(start, end) for start, end in pairwise([0, *ends])]
 
     def _to_device(self, value: Tensor) -> Tensor:
         """Copies without synchronising. The copy may read host memory after this returns, so that is pinned first."""
@@ -422,17 +437,10 @@ class Unit:
         self._split()
 
     def _split(self) -> None:
-        """Splits the batch into micro-batches. If a process sees only a part, random tensors are drawn for the whole batch.
-
-        A rest of one image gets a second one from the part before, because batch normalisation may have no statistics of one.
-        """
-        n, size = self.batch.n, self.engine.micro_batch or self.batch.n
-        ends = [*range(size, n, size), n]
-        if size > 2 and n % size == 1 and n > 1:
-            ends[-2] -= 1
-        self.parts = [slice(start, end) for start, end in pairwise([0, *ends])]
+        """Splits the batch into micro-batches. If a process sees only a part, random tensors are drawn for the whole batch."""
+        n, processes = self.batch.n, self.engine.processes
+        self.parts = self.engine.parts(n)
         self.round = None
-        processes = self.engine.processes
         self.offset = n * processes.rank  # index of this process's first row in the whole batch
         partial = len(self.parts) > 1 or processes.world_size > 1
         self.draws = [
@@ -519,8 +527,11 @@ class Unit:
         recovery: a process that retried alone would no longer communicate in the same order as the others.
 
         Raises:
+            LeafwingError: a part of one image, of which batch normalisation has no statistics.
             Exception: `error`, if neither can help.
         """
+        if isinstance(error, ValueError) and "Expected more than 1 value per channel" in str(error):
+            raise LeafwingError(ONE_IMAGE) from error
         engine, largest = self.engine, max(rows.stop - rows.start for rows in self.parts)
         if engine.processes.world_size > 1:
             raise error
