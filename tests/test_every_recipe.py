@@ -9,8 +9,10 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from functools import partial
+from math import isfinite
 from typing import Any
 
 import pytest
@@ -19,10 +21,15 @@ from torch import Tensor, nn
 
 from leafwing import recipes
 from leafwing.commands.outputs import check_outputs
+from leafwing.commands.plan import build_augmentation
+from leafwing.commands.transfer import freeze_layers
+from leafwing.engine import Engine, choose
+from leafwing.engine.footprint import check_parts
 from leafwing.errors import LeafwingError
 from leafwing.game import DataSpec, Game, Output, Round, eval_mode
+from leafwing.loop import Training
 from leafwing.model import Model
-from tiny import batches, build, cases, fields_used, load, needed, phases, same, start, tensors
+from tiny import THREADS, batches, build, cases, fields_used, load, needed, phases, same, start, tensors
 
 pytestmark = pytest.mark.machine
 every_case = cases()
@@ -176,6 +183,51 @@ def test_the_same_seed_gives_the_same_training_and_another_does_not(name: str, s
     torch.manual_seed(99)
     list(other.ticks(10**9))
     assert same(runs[0], tensors(other.game)) != draws
+
+
+@cases(only_first=True)
+def test_micro_batches_may_leave_a_rest(name: str, spec: DataSpec) -> None:
+    """Of one image, or of fewer than a history holds, which is full soon; with augmentation where there are images."""
+    game = build(name, spec, batch=5, pool=4, discrete=True, draws=3)
+    augmentation = None if spec.points else build_augmentation("diff", spec, 1000)
+    engine = Engine(game, replace(choose("cpu", "fp32", THREADS), micro_batch=4), augmentation=augmentation)
+    training = Training(game, batches(spec, game), engine, images=30, batch=5)
+    assert all(isfinite(loss) for tick in training.ticks(5) for loss in tick.losses.values())
+
+
+@cases(only_first=True)
+def test_single_images_are_trained_on_or_refused_before_training(name: str, spec: DataSpec) -> None:
+    """Batches of 3 in parts of 2 leave a rest that no other part can lend an image. What the check lets pass can be trained."""
+    for batch, micro in ((1, 0), (3, 2), (3, 1)):
+        game = build(name, spec, batch=batch)
+        engine = Engine(game, replace(choose("cpu", "fp32", THREADS), micro_batch=micro))
+        before, random = tensors(game), torch.get_rng_state()
+        try:
+            check_parts(engine, batches(spec, game), [batch])
+            refused = False
+        except LeafwingError as error:
+            refused = "at least 2 images at a time" in str(error)
+        assert same(tensors(game), before)
+        assert torch.equal(torch.get_rng_state(), random)
+        assert refused == (name in {"infogan", "improved_gan_semi", "srgan"})
+        training = Training(game, batches(spec, game), engine, images=2 * batch, batch=batch)
+        with pytest.raises(LeafwingError, match="at least 2 images at a time") if refused else nullcontext():
+            list(training.ticks(10**9))
+
+
+@cases(only_first=True)
+def test_frozen_layers_stay_as_they_are(name: str, spec: DataSpec) -> None:
+    game = build(name, spec)
+    for player in game.players.values():
+        freeze_layers(player.net, 1 if player.optimiser and len(freeze_layers(player.net, 0)) > 1 else 0)
+    frozen = [
+        p for player in game.players.values() if player.optimiser for p in player.net.parameters() if not p.requires_grad
+    ]
+    before = [weight.clone().fill_(3) for weight in frozen]  # as large as those of a run that was not clipped may be
+    torch._foreach_copy_(frozen, before)
+    training = Training(game, batches(spec, game), Engine(game, choose("cpu", "fp32", THREADS)), images=48, batch=game.batch)
+    list(training.ticks(10**9))
+    assert all(torch.equal(weight, value) for weight, value in zip(frozen, before, strict=True))
 
 
 @cases(only_first=True)

@@ -45,7 +45,7 @@ FAULTS: dict[str, tuple[str, str, int, dict[str, float]]] = {
     "jumping": ("oscillation", "oscillate", 8, {"moved": 4.0}),
     "D knows its pictures": ("overfit", "overfitting", 6, {"held_out_separation": 0.99}),
     "a large gradient": ("explosion", "gradient norm of G", 2, {"G/gradient": 1e5}),
-    "no gradient": ("stagnation", "gradient of D has vanished", 3, {"D/gradient": 0.0}),
+    "no gradient": ("stagnation", "gradient of D has vanished", 3, {"D/gradient": 0.0, "D/weights": 10.3}),
     "large weights": ("explosion", "weights of G are growing", 2, {"G/weights": 1e4}),
     "resting weights": ("stagnation", "weights of D", 5, {"D/weights": 10.3}),
 }
@@ -148,6 +148,24 @@ def test_a_rate_below_a_hundredth_of_its_maximum_has_decayed(rate: float, raised
     assert bool(numbers(health.alarms(lines), "weights of D have stopped")) is raised
 
 
+PAUSED = {"D/gradient": 0.0, "D/weights": 10.3}
+"""A player that its game lets pause: its losses are multiplied by 0."""
+
+
+def test_a_player_that_pauses_is_no_fault() -> None:
+    """Neither for long nor when a check falls into a pause, nor when it goes on."""
+    lines = log(*[{}] * 30, *[PAUSED] * 12, *[{"D/gradient": 50.0}] * 20)
+    assert {alarm.symptom for alarm in health.alarms(lines)} == {
+        "the gradient of D has vanished",
+        "the gradient norm of D has exploded",
+        "the weights of D have stopped changing",
+    }
+    for line in lines[30:42]:
+        line["losses"] = {"D/adversarial": 0.0, "G/adversarial": 1.0}
+    assert health.alarms(lines) == []
+    assert health.alarms(log(*[{}] * 30, *[{"D/gradient": 0.0}] * 12, *[{"D/gradient": 50.0}] * 20)) == []
+
+
 def last(values: list[float], n: int, before: int = 0) -> float:
     """The median of n values that end this many before the last; NaN if there are too few."""
     part = values[: len(values) - before][-n:]
@@ -197,6 +215,36 @@ def test_values_of_rules_at_every_check(rule: str) -> None:
     values = function(health.Signals(lines), **player)
     expected = [PLAIN[rule]({name: column[: check + 1] for name, column in columns.items()}) for check in range(12, 60)]
     assert values[12:].tolist() == pytest.approx(expected, nan_ok=True)
+
+
+ENDED = {"phase": 0.0, "variety": 0.9, "distance": 0.1}
+BEGINS = {"phase": 1.0, "variety": 0.05, "distance": 0.6}
+"""The end of a phase, and the beginning of the next, whose generator is untrained."""
+
+
+def test_samples_are_compared_with_those_of_the_same_phase() -> None:
+    """An untrained generator that begins later has not collapsed, but one that collapses then has."""
+    assert health.alarms(log(*[ENDED] * 20, *[BEGINS] * 6, *[ENDED | {"phase": 1.0}] * 20)) == []
+    again = log(*[ENDED] * 20, *[ENDED | {"phase": 1.0}] * 20, *[BEGINS] * 10)
+    assert {alarm.kind for alarm in health.alarms(again)} == {"collapse"}
+    one = {"phase": 0.0}
+    fallen = log(*[ENDED] * 20, *[BEGINS | one] * 10)
+    expected = [alarm.as_dict() for alarm in health.alarms(fallen)]
+    assert {alarm["kind"] for alarm in expected} == {"collapse"}
+    for line in fallen[:5]:  # an earlier version logged no phases, and a check may measure nothing
+        del line["health"]["phase"]
+    del fallen[22]["health"]["phase"]
+    assert [alarm.as_dict() for alarm in health.alarms(fallen)] == expected
+
+
+@pytest.mark.parametrize("rule", ["variety_loss", "distance_increase", "critic_wins", "critic_done", "oscillation"])
+def test_rules_that_look_back_begin_anew_in_each_phase(rule: str) -> None:
+    random = Random(rule)
+    names = ("variety", "distance", "separation", "moved", "D/gradient")
+    parts = [[{"phase": phase, **{name: random.uniform(0, 1) for name in names}} for _ in range(30)] for phase in (0.0, 1.0)]
+    whole, value = log(*parts[0], *parts[1]), getattr(health, rule)
+    separate = [value(health.Signals(part)).tolist() for part in (whole[:30], whole[30:])]
+    assert value(health.Signals(whole)).tolist() == pytest.approx(separate[0] + separate[1], nan_ok=True)
 
 
 def test_rounds_are_counted_since_the_last_contested_check() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -209,6 +210,47 @@ def test_the_moving_average_soon_forgets_the_initial_weights_and_then_has_its_ha
     assert shift_after(40) == pytest.approx(0.5, abs=0.01)
 
 
+def late_average(images: int, state: Any = None, weights: Any = None) -> tuple[Training, list[float]]:
+    """A training whose G begins after half of 4,000 images, with rounds of 12, and the average of its bias after each round.
+
+    Its bias is -100 until the end of the first round in which it moves, then 0.1, and rises.
+    """
+    generator = Player(nn.Linear(2, 2), SGD(0.1), ema=400)
+    late = Turn("G", play, [Term("constant", lambda r: -r.nets.G.bias.sum())], during=(0.5, 2))  # type: ignore[attr-defined]
+    training = make_training(make_game([Turn("D", play, [Term("gap", gap)], repeat=3), late], G=generator), images)
+    training.clock = replace(training.clock, planned=4_000)
+    assert generator.ema_net is not None
+    if state is not None:
+        training.game.nets.G.load_state_dict(weights[0])
+        generator.ema_net.load_state_dict(weights[1])
+        training.restore(state)
+    else:
+        nn.init.constant_(generator.net.bias, -100.0)
+    values: list[float] = []
+    for tick in training.ticks(12):
+        values.append(generator.ema_net.bias[0].item())
+        if tick.clock.images == 2016:  # after the first round in which it moved
+            nn.init.constant_(generator.net.bias, 0.1)
+    return training, values
+
+
+def test_the_average_of_a_player_that_begins_late_soon_forgets_its_initial_weights() -> None:
+    """Before, it is a copy; then the share is that of images since the round in which it moved first. Also when resumed."""
+    training, values = late_average(4_000)
+    assert training.engine.first_moves == {"D": 0, "G": 2004}
+    assert set(values[:167]) == {-100.0}
+    assert values[-1] > 0, "none of the initial weights is left"
+    first, before = late_average(2_100)
+    net, average = first.game.players["G"].net, first.game.players["G"].ema_net
+    assert average is not None
+    _, after = late_average(4_000, first.state(), (net.state_dict(), average.state_dict()))
+    assert before + after == values
+    old = {name: value for name, value in first.state().items() if name != "first_moves"}
+    resumed, slower = late_average(4_000, old, (net.state_dict(), average.state_dict()))
+    assert resumed.engine.first_moves == {"D": 0, "G": 0}, "as earlier versions went on"
+    assert slower[-1] < values[-1]
+
+
 def test_a_tick_has_the_mean_of_each_loss_since_the_last_one() -> None:
     shown = Term("shown", lambda r: r.nets.D.bias.sum() * 0 + r.clock.images)  # type: ignore[attr-defined]
     training = make_training(make_game([Turn("D", play, [shown], repeat=2)]), 48)
@@ -234,6 +276,7 @@ def test_buffers_are_averaged_like_weights_and_counts_are_copied() -> None:
         for tensor in (module.weight.data, module.running_mean, module.running_var, module.num_batches_tracked):
             assert tensor is not None
             tensor.fill_(value)
+    training.engine.first_moves = {"G": 0}
     training.engine.update_ema(20, 10_000)
     remaining = 0.5 ** (20 / 40)
     for tensor in (average.weight, average.running_mean, average.running_var):

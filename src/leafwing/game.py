@@ -229,9 +229,9 @@ BatchSource = Callable[[int, int], Batch]
 
 
 EMA_SHARE = 0.1
-"""The half-life of a moving average of weights is at most this share of the images shown so far. Until then it is the average by a
-power function of Karras et al. 2024 (arXiv:2312.02696, section 3.1) whose relative width is 0.11; Karras et al. 2020
-(arXiv:2006.06676) have 0.05 here."""
+"""The half-life of a moving average of weights is at most this share of the images shown since its player first moved. Until then it
+is the average by a power function of Karras et al. 2024 (arXiv:2312.02696, section 3.1) whose relative width is 0.11; Karras et al.
+2020 (arXiv:2006.06676) have 0.05 here."""
 
 
 @final
@@ -243,7 +243,8 @@ class Player:
         net: the network.
         optimiser: its optimiser; None for a player that is not trained (a frozen feature network).
         ema: half-life of the exponential moving average (EMA) of its weights, in images; 0 disables it. At the beginning it is
-            shorter, a share `EMA_SHARE` of the images shown so far, so that the average does not contain the initial weights.
+            shorter, a share `EMA_SHARE` of the images shown since it first moved, so that the average does not contain the initial
+            weights; until then the average is a copy.
         resets: whether its optimiser forgets its moments when `Game.stage` changes (a growing network).
     """
 
@@ -275,8 +276,9 @@ class Round:
         extras: further tensors that the terms need, accessible as attributes.
     """
 
-    augment: Callable[[Tensor], Tensor] = staticmethod(lambda samples: samples)
-    """Changes images as the judges see them changed, if the training augments them; for losses that look at images without a judge."""
+    augment: Callable[..., Tensor] = staticmethod(lambda samples, alike=1: samples)
+    """Changes images as the judges see them changed, if the training augments them; for losses that look at images without a judge.
+    With `alike=k`, k images in a row get the same changes."""
 
     plain_judge: Callable[..., Any] | None = None
     """The judge without augmentation, if the training augments images; for losses that compare its features of two images."""

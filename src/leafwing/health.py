@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property, partial
-from itertools import groupby
+from functools import cached_property, partial, wraps
+from itertools import groupby, pairwise
 from typing import Any
 
 import numpy as np
@@ -124,14 +124,29 @@ class Signals:
     def _losses(self) -> set[str]:
         return set().union(*(record["losses"] for record in self.records))
 
+    @cached_property
+    def phases(self) -> list[Signals]:
+        """The signals of each phase of training, in which other players move than before; of logs without `phase` all are one."""
+        column = self("phase")
+        last = np.maximum.accumulate(np.where(np.isnan(column), 0, np.arange(len(column))))
+        starts = [0, *(np.flatnonzero(np.diff(column[last]) > 0) + 1), len(column)]
+        return [Signals(self.records[start:stop]) for start, stop in pairwise(starts)]
+
     def players(self) -> list[str]:
         """The players that are trained."""
         return sorted(name.removesuffix("/weights") for name in self.records[-1]["health"] if name.endswith("/weights"))
 
     def moved(self, player: str) -> NDArray[np.bool_]:
-        """Whether a player has moved since the previous line, i.e. whether the line has losses of it: (checks,)."""
-        losses = {name for name in self._losses if player in name.partition("/")[0].split("+")}
-        return np.array([not losses.isdisjoint(record["losses"]) for record in self.records])
+        """Whether a player has moved since the previous line: whether the line has losses of it that are not 0, as those of a player
+        that its game lets pause: (checks,)."""
+        names = {name for name in self._losses if player in name.partition("/")[0].split("+")}
+        return np.array([any(record["losses"].get(name) for name in names) for record in self.records])
+
+    def gradient(self, player: str) -> Numbers:
+        """The norm of a player's gradient; NaN where it is 0 because the player pauses: its losses are 0, or its weights have changed
+        all the same: (checks,)."""
+        gradient, weights = self(f"{player}/gradient"), self(f"{player}/weights")
+        return np.where((gradient == 0) & (~self.moved(player) | (weights != earlier(weights, 1))), np.nan, gradient)
 
 
 @dataclass(frozen=True)
@@ -180,6 +195,16 @@ def minimum_before(numbers: Numbers) -> Numbers:
     return earlier(np.fmin.accumulate(numbers), 1) if len(numbers) else numbers
 
 
+def in_each_phase(value: Callable[[Signals], Numbers]) -> Callable[[Signals], Numbers]:
+    """A rule that compares samples with earlier ones, but only of the same phase: those of a player that begins later start anew."""
+
+    @wraps(value)
+    def values(signals: Signals) -> Numbers:
+        return np.concatenate([value(phase) for phase in signals.phases])
+
+    return values
+
+
 # --- the rules ----------------------------------------------------------------------------------------------------------------
 
 
@@ -188,6 +213,7 @@ def variety(signals: Signals) -> Numbers:
     return np.fmin(signals("variety"), signals("conditional_variety"))
 
 
+@in_each_phase
 def variety_loss(signals: Signals) -> Numbers:
     """Ratio of the best diversity so far to the current one."""
     current = median(variety(signals), 3)
@@ -199,6 +225,7 @@ def sameness(signals: Signals) -> Numbers:
     return 1 / np.maximum(variety(signals), TINY)
 
 
+@in_each_phase
 def distance_increase(signals: Signals) -> Numbers:
     """Increase of the distance between samples and data over its minimum so far."""
     current = median(signals("distance"), 3)
@@ -210,11 +237,13 @@ def critic_loses(signals: Signals) -> Numbers:
     return 1 - signals("separation")
 
 
+@in_each_phase
 def critic_wins(signals: Signals) -> Numbers:
     """Rounds for which D has separated nearly all fakes while these, still far from the data, came no nearer."""
     return rounds_lost(signals, median(signals("separation"), 8) > 0.95)
 
 
+@in_each_phase
 def critic_done(signals: Signals) -> Numbers:
     """The same for rounds in which, moreover, samples hardly changed and D, always right, hardly learned: unlike in a slow start."""
     moved = signals("moved")
@@ -233,6 +262,7 @@ def rounds_lost(signals: Signals, won: NDArray[np.bool_]) -> Numbers:
     return signals.rounds - signals.rounds[np.maximum(stalled, last_contested)]
 
 
+@in_each_phase
 def oscillation(signals: Signals) -> Numbers:
     """Movement of the samples of fixed latents between two checks, relative to their diversity; 0 while they approach the data.
 
@@ -259,13 +289,13 @@ def weight_growth(signals: Signals, player: str) -> Numbers:
 
 def gradient_burst(signals: Signals, player: str) -> Numbers:
     """Ratio of a player's gradient norm to its running median."""
-    gradient = signals(f"{player}/gradient")
+    gradient = signals.gradient(player)
     return gradient / np.maximum(earlier(median(gradient, 8), 1), TINY)
 
 
 def gradient_loss(signals: Signals, player: str) -> Numbers:
     """Ratio of the running median of a player's gradient norm to its current value."""
-    gradient = signals(f"{player}/gradient")
+    gradient = signals.gradient(player)
     return earlier(median(gradient, 8), 4) / np.maximum(gradient, TINY)
 
 

@@ -90,6 +90,7 @@ def train(game: Game, batches: Callable[[int, int], Batch], images: int) -> list
     """Trains a game; the losses of all turns in order."""
     plain = Plain(game)
     shown, number, losses = 0, 0, []
+    began: dict[str, int] = {}  # by player: images shown before the first round in which it moves
     while shown < images:
         round_start, batch, drawing = shown, None, None
         start = Clock(round_start, images, number)
@@ -102,10 +103,13 @@ def train(game: Game, batches: Callable[[int, int], Batch], images: int) -> list
                 if turn.same_round:
                     clock = Clock(shown - game.batch, images, number)
                 losses += [loss.item() for loss in plain.take(turn, batch, clock)]
+                began = dict.fromkeys(turn.movers, round_start) | began
         number += 1
-        for player in game.players.values():
+        for name, player in game.players.items():
             if player.ema_net is not None:
-                average(player.ema_net, player.net, 0.5 ** ((shown - round_start) / min(player.ema, EMA_SHARE * shown)))
+                share = EMA_SHARE * (shown - began.get(name, shown))
+                decay = 0.5 ** ((shown - round_start) / min(player.ema, share)) if share else 0
+                average(player.ema_net, player.net, decay)
     for player in game.players.values():
         for module in player.ema_net.modules() if player.ema_net is not None else ():
             if torch.nn.utils.parametrize.is_parametrized(module):

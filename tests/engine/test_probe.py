@@ -12,11 +12,19 @@ from torch import nn
 
 from leafwing.engine import Engine, choose
 from leafwing.engine.capture import Rehearsal
-from leafwing.engine.probe import Probe, compare_translation, downsample, find_translation, mean_distance, probability_above
+from leafwing.engine.probe import (
+    Probe,
+    compare_translation,
+    downsample,
+    find_translation,
+    mean_distance,
+    phase_changes,
+    probability_above,
+)  # fmt: skip
 from leafwing.fields import Image, Mask
 from leafwing.game import SGD, Abilities, Batch, Clock, DataSpec, Game, Nets, Output, Player, Round, Term, Turn
 from leafwing.loop import Training
-from tiny import PICTURES, POINTS, batches, build, cases, same, start, tensors
+from tiny import PICTURES, POINTS, batches, build, cases, first_data, same, start, tensors
 
 every_case = cases()
 SCORED = {"variety", "distance", "separation", "margin", "real", "fake"}
@@ -57,6 +65,8 @@ def test_measuring_has_no_side_effects(name: str, spec: DataSpec) -> None:
     if not any(r.judge for r in generating[:1]):
         first_signals = first_signals - {"separation", "margin", "real", "fake"}
     first = {f"{name}/gradient" for turn in active for name in turn.movers}
+    if len({turn.during for turn in game.turns}) > 1 and len({turn.moves for turn in game.turns}) > len(active):
+        norms |= {"phase"}
     assert signals[0].keys() == first_signals | norms | first, "gradients of the players that moved"
     assert signals[-1].keys() == compared | norms | {f"{name}/gradient" for name in players} | {"moved"}
 
@@ -102,6 +112,26 @@ def test_signals_are_the_same_after_resuming() -> None:
     resumed.restore(probe.state())
     signals += [resumed.measure(tick.clock) for tick in second.ticks(6)]
     assert signals == whole
+
+
+def test_players_that_begin_later_begin_a_phase_of_their_own() -> None:
+    """Their samples are not compared with those of others; also when training was resumed just before."""
+    training = start("adagan", PICTURES, 48, components=2, batch=6)
+    probe, signals = Probe(training.engine, training.batches, n=6), []
+    for tick in training.ticks(6):
+        before, probe = probe, Probe(training.engine, training.batches, n=6)
+        probe.restore(before.state())
+        signals.append(probe.measure(tick.clock))
+    assert [line["phase"] for line in signals] == [0, 0, 0, 1, 1, 1, 1, 1]
+    assert ["moved" in line for line in signals] == [False, True, True, False, True, True, True, True]
+    probe.restore({"before": probe.previous})  # as saved by an earlier version
+    assert "moved" in probe.measure(training.clock)
+
+
+@pytest.mark.parametrize(("recipe", "moments"), [("sgan_ct", [0.5]), ("srgan", [0.5]), ("gogan", []), ("discogan", [])])
+def test_phases_begin_where_others_move_than_before(recipe: str, moments: list[float]) -> None:
+    """Not where the same go on with other losses, nor where players take turns."""
+    assert phase_changes(build(recipe, first_data(recipe)).turns) == moments
 
 
 def test_bf16_is_measured_too() -> None:

@@ -16,10 +16,11 @@ from leafwing.engine import Engine, choose
 from leafwing.engine.batch_norm import SharedBatchNorm
 from leafwing.engine.capture import CapturedClock, Rehearsal
 from leafwing.engine.processes import Processes
-from leafwing.engine.share import SharedDraws
+from leafwing.engine.share import RepeatedDraws, SharedDraws
 from leafwing.game import Abilities, Adam, Batch, Clock, DataSpec, Game, Player, Round, Term, Turn, at
 from leafwing.loop import Training
 from leafwing.networks.layers import spectral
+from leafwing.parts.history import ForAll
 from tiny import PICTURES, POINTS, batches, build, cases, same, start, tensors
 
 pytestmark = pytest.mark.machine
@@ -281,6 +282,19 @@ def test_out_of_memory_in_the_second_turn_of_a_unit_does_not_repeat_the_first() 
     assert torch.allclose(weights(limited), weights(plain), rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.parametrize(
+    ("batch", "micro", "parts"),
+    [
+        (5, 0, [5]), (5, 4, [3, 2]), (9, 4, [4, 3, 2]), (8, 4, [4, 4]), (6, 4, [4, 2]), (4, 3, [2, 2]), (3, 2, [2, 1]), (2, 1, [1, 1]),
+        (1, 0, [1]), (1, 4, [1]),
+    ],
+)  # fmt: skip
+def test_no_part_is_a_single_image_if_it_can_be_avoided(batch: int, micro: int, parts: list[int]) -> None:
+    slices = Engine(make_game(), replace(CPU, micro_batch=micro)).parts(batch)
+    assert [part.stop - part.start for part in slices] == parts
+    assert [part.start for part in slices] == [sum(parts[:number]) for number in range(len(parts))]
+
+
 def test_out_of_memory_with_a_single_sample_is_an_error() -> None:
     limited = make_game()
     limited.players["D"].net = Limited(limited.players["D"].net, 0, torch.OutOfMemoryError("CUDA out of memory"))
@@ -336,7 +350,7 @@ def test_an_average_has_the_singular_vectors_of_its_own_weights_and_averages_onl
         net[0].parametrizations.weight.original.copy_(rotated * torch.tensor([4.0, *[1.0] * 7]))
         for _ in range(20):
             net.train()[0](torch.zeros(1, 8))  # the network finds its singular vectors
-    average = player.ema_net
+    average, engine.first_moves = player.ema_net, {"G": 0}
     assert average is not None
     for shown in range(40, 400, 4):
         engine.update_ema(4, shown)
@@ -373,6 +387,10 @@ DRAWS: dict[str, Callable[[int], Tensor]] = {
     "uniform_": lambda n: torch.empty(n, 2).uniform_(-1, 1),
     "normal_": lambda n: torch.ones(n, 2).normal_(std=3),
     "two draws": lambda n: torch.randn(n, 3) + torch.rand(n, 3),
+    "several rows a sample": lambda n: (
+        torch.rand(3 * n, 2).view(n, 6) + torch.randint(9, (2 * n,)).view(n, 2).sum(1, keepdim=True)
+    ),
+    "one tensor for all": lambda n: torch.rand(ForAll(4)).sum() * torch.randn(n, 2),
     "one number for all": lambda n: torch.rand(1) * torch.randn(n, 2),
 }
 
@@ -391,6 +409,42 @@ def test_parts_draw_the_numbers_of_the_whole_batch(name: str) -> None:
             parts.append(draw(2))
     assert torch.equal(torch.cat(parts), whole)
     assert torch.equal(torch.rand(1), after), "the generator is in the state after the whole draw"
+
+
+def test_a_tensor_that_belongs_to_no_sample_must_say_so() -> None:
+    draws = SharedDraws(6, slice(0, 4))
+    with draws:
+        assert len(torch.rand(8)) == 8
+    draws.rewind(slice(4, 6))
+    with draws, pytest.raises(ValueError, match=r"ForAll\(8\)"):
+        torch.rand(8)
+
+
+def test_draws_with_a_generator_of_their_own_belong_to_no_sample() -> None:
+    def weights() -> Tensor:
+        return torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
+
+    draws = SharedDraws(6, slice(0, 2))
+    with draws:
+        inside, first = weights(), torch.rand(2)
+    draws.rewind(slice(0, 2))
+    with draws:
+        assert torch.equal(torch.rand(2), first), "also if only the first part draws them"
+    assert torch.equal(inside, weights())
+
+
+def test_several_samples_in_a_row_may_share_their_numbers() -> None:
+    """Also in parts of a batch, each of which has the rows of its samples."""
+    torch.manual_seed(3)
+    whole = torch.rand(6, 2)
+    torch.manual_seed(3)
+    draws, parts = SharedDraws(6, slice(0, 4)), []
+    for rows in (slice(0, 4), slice(4, 6)):
+        draws.rewind(rows)
+        n = 3 * (rows.stop - rows.start)
+        with draws, RepeatedDraws(n, 3):
+            parts.append(torch.rand(n, 2))
+    assert torch.equal(torch.cat(parts), whole.repeat_interleave(3, 0))
 
 
 def test_other_functions_are_not_changed() -> None:

@@ -1,5 +1,6 @@
 """The history of generated samples."""
 
+import pytest
 import torch
 
 from leafwing.engine.share import SharedDraws
@@ -42,21 +43,23 @@ def test_an_empty_history_changes_nothing() -> None:
     assert torch.equal(History(0, (2,))(x), x)
 
 
-def test_parts_of_a_batch_are_stored_and_replaced_like_the_whole() -> None:
-    """Micro-batches draw the same permutation; they must not use the same places of it."""
-    whole, parts = History(16, (1,)), History(16, (1,))
+@pytest.mark.parametrize(("size", "first"), [(16, 2), (8, 2), (8, 5), (8, 7)])
+def test_parts_of_a_batch_are_stored_and_replaced_like_the_whole(size: int, first: int) -> None:
+    """Micro-batches draw the same permutation, whatever its length; they must not use the same places of it."""
+    whole, parts = History(size, (1,)), History(size, (1,))
     for history in (whole, parts):
-        history(torch.zeros(16, 1))
+        history(torch.zeros(size, 1))
     for step in range(1, 6):
         x = torch.full((8, 1), float(step))
         torch.manual_seed(step)
         expected = whole(x)
         torch.manual_seed(step)
-        draws = SharedDraws(8, slice(0, 2))
+        draws = SharedDraws(8, slice(0, first))
         with draws:
             shown = []
-            for start in range(0, 8, 2):
-                draws.rewind(slice(start, start + 2))
-                shown.append(parts(x[start : start + 2]))
+            for start in range(0, 8, first):
+                rows = slice(start, min(8, start + first))
+                draws.rewind(rows)
+                shown.append(parts(x[rows]))
         assert torch.equal(torch.cat(shown), expected)
         assert torch.equal(parts.fakes, whole.fakes)

@@ -188,6 +188,19 @@ def test_clipping_bounds_the_weights_of_one_player() -> None:
     assert torch.equal(nets.G.weight, torch.full((3, 3), 7.0))
 
 
+def test_frozen_weights_are_not_clipped() -> None:
+    nets = Nets(D=nn.Linear(2, 2))
+    nets.D.weight.requires_grad_(False).fill_(7)
+    with torch.no_grad():
+        nets.D.bias.fill_(7)
+        clip_weights("D", 0.01)(nets)
+    assert nets.D.weight.unique().tolist() == [7]
+    assert nets.D.bias.tolist() == pytest.approx([0.01] * 2)
+    nets.D.requires_grad_(False)
+    with pytest.raises(ValueError, match="in which D moves"):
+        clip_weights("D", 0.01)(nets)
+
+
 def test_feature_matching_is_the_squared_distance_of_the_means() -> None:
     r = round_of(critic_of(linear(1.0)))
     term = feature_matching(lambda r, x: x[:, 0])

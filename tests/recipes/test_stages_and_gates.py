@@ -17,6 +17,7 @@ from torch.nn.functional import softplus
 import leafwing
 from leafwing import recipes
 from leafwing.engine import Engine, choose
+from leafwing.engine.augmentation import Augmentation, parse
 from leafwing.game import Clock, DataSpec, Game, Nets, Round
 from leafwing.loop import Training
 from leafwing.model import Model
@@ -242,6 +243,24 @@ def test_a_discrete_model_generates_pixels_of_two_values() -> None:
     game = build("bgan", discrete=True, draws=4)
     list(training(game, PICTURES, 24).ticks(24))
     assert set(Model(game, PICTURES).sample(3).unique().tolist()) == {-1, 1}
+
+
+@pytest.mark.parametrize("text", ["diff", "p=1"])
+def test_augmentation_does_not_weigh_the_draws_of_a_latent(text: str) -> None:
+    """Their weights compare them, so they get the same changes: two equal draws have equal weights."""
+    game, option = build("bgan", discrete=True, draws=4), parse(text)
+    assert option is not None
+    r: Any = Augmentation(option, [3], 1000).wrap(game.turns[1].play(game.nets, batches(PICTURES)(0, 8), Clock()))
+    r.samples = r.samples[:, :1].expand_as(r.samples)
+    judged: list[Tensor] = []
+    r.nets = Nets(D=lambda x: (judged.append(x), game.nets.D(x))[1])
+    game.turns[1].losses[0].loss(r)
+    (shown,) = judged
+    shown = shown.unflatten(0, (8, 4))
+    assert torch.equal(shown, shown[:, :1].expand_as(shown))
+    assert not any(torch.equal(shown[latent], r.samples[latent]) for latent in range(8))
+    blank = Round(game.nets).augment(torch.ones(8), alike=4)
+    assert torch.equal(blank, torch.ones(8)), "without augmentation"
 
 
 def test_d_has_the_same_loss_in_the_discrete_form() -> None:

@@ -440,12 +440,13 @@ def new_training(
         planned, phases: see `Training`.
 
     Raises:
-        LeafwingError: the recipe declares outputs that do not fit the data.
+        LeafwingError: the recipe declares outputs that do not fit the data, or cannot be trained on single images, as here.
     """
     import torch
 
     from leafwing.commands.outputs import check_outputs
     from leafwing.engine import Engine
+    from leafwing.engine.footprint import check_parts
     from leafwing.loop import Training
     from leafwing.model import Model
     from leafwing.networks import lite0
@@ -460,7 +461,8 @@ def new_training(
     if "lite0" in game.pretrained:
         lite0.load(setup.device)  # raises if it is not installed
     engine = Engine(game, setup, notify=notify, processes=processes, augmentation=augmentation)
-    for batch in {game.batch, *(phase.batch for phase in phases)}:
+    sizes = {game.batch, *(phase.batch for phase in phases)}
+    for batch in sizes:
         engine.processes.check_divisible(batch)
     data = add_streams(data, game)
     batches = data.batches(
@@ -470,6 +472,7 @@ def new_training(
         rank=engine.processes.rank,
         world_size=engine.processes.world_size,
     )
+    check_parts(engine, batches, sizes)
     examples = data.to_network(data.batch(0, 0, 2))
     check_outputs(Model(game, data.spec, str(engine.device), clock=Clock(total=1)), examples)
     if settings.schedule.stop_on is not None:

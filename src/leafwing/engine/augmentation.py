@@ -6,6 +6,7 @@ With few images a critic memorises them, and its scores of others become useless
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from leafwing.engine.share import RepeatedDraws
 from leafwing.errors import InvalidOption, did_you_mean
 from leafwing.game import Clock, Round, to_fp32
 from leafwing.parts import augment
@@ -104,15 +106,21 @@ class Augmentation(nn.Module):
         """Whether p changes during training."""
         return self.option.kind == "ada" or self.option.start != self.option.end
 
-    def forward(self, samples: Any, beside: Tensor | None = None) -> Any:
+    def forward(self, samples: Any, beside: Tensor | None = None, *, alike: int = 1) -> Any:
         """Images (n, channels, height, width) in [-1, 1], changed; codes, points and other samples as they are.
 
         With `beside`, images of the same size that belong to them, (images, beside): moved together, and beside with its own colours.
+
+        Args:
+            samples: what a critic is about to see.
+            beside: further images, or None.
+            alike: how many images in a row get the same changes.
         """
         if not isinstance(samples, Tensor) or samples.dim() != 4 or samples.shape[1] not in self.channels:
             return samples if beside is None else (samples, beside)
         channels = samples.shape[1]
-        with torch.autocast(samples.device.type, enabled=False):
+        repeated = RepeatedDraws(len(samples), alike) if alike > 1 else nullcontext()
+        with torch.autocast(samples.device.type, enabled=False), repeated:
             images = to_fp32(samples)
             for colour, change in self._changes():
                 if beside is None or colour:

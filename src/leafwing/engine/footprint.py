@@ -21,7 +21,7 @@ from torch.utils._pytree import tree_leaves
 
 from leafwing.engine.setup import peak_memory
 from leafwing.engine.turns import Engine
-from leafwing.game import Batch, Clock
+from leafwing.game import Batch, BatchSource, Clock
 
 FRAGMENTATION = 1.6
 """Memory of a CPU process per byte that is allocated and freed within a turn: glibc cannot reuse many gaps between blocks.
@@ -137,18 +137,11 @@ def estimate_footprint(engine: Engine, example: Batch, batch: int) -> Footprint:
         example: an even number of images from the data; four are enough.
         batch: real images per update.
     """
-    game, cuda = engine.game, engine.device.type == "cuda"
+    cuda = engine.device.type == "cuda"
     base = 0 if cuda else resident_memory() - total_bytes(persistent_tensors(engine)) + FIRST_USE
     rng_state = engine.rng_state()
     try:
-        copied = copy.deepcopy(game)
-        for name, player in game.players.items():
-            trainable = {id(weight) for weight in engine.weights[name]}
-            # Between turns only the weights of the last movers require gradients, but the copy must train all players.
-            for weight, other in zip(player.net.parameters(), copied.players[name].net.parameters(), strict=True):
-                other.requires_grad_(id(weight) in trainable)
-        setup = replace(engine.setup, device=str(engine.device), capture=False, compile=False, micro_batch=0)
-        copied_engine = Engine(copied, setup, augmentation=copy.deepcopy(engine.augmentation))
+        copied_engine = copy_engine(engine)
         half, example = (
             Batch({name: value[:n].clone() for name, value in example.items()}) for n in (example.n // 2, example.n)
         )
@@ -170,6 +163,33 @@ def estimate_footprint(engine: Engine, example: Batch, batch: int) -> Footprint:
     persistent, micro_batch = weights + gradients + optimiser, engine.setup.micro_batch
     model = _MemoryModel(lines, image, persistent, micro_batch, 0.0 if cuda else FRAGMENTATION - 1)
     return Footprint(batch, weights, gradients, optimiser, 0, 0, 0, base, model).at(batch)
+
+
+def copy_engine(engine: Engine) -> Engine:
+    """A copy of the engine and its game that takes every batch at once."""
+    copied = copy.deepcopy(engine.game)
+    for name, player in engine.game.players.items():
+        trainable = {id(weight) for weight in engine.weights[name]}
+        # Between turns only the weights of the last movers require gradients, but the copy must train all players.
+        for weight, other in zip(player.net.parameters(), copied.players[name].net.parameters(), strict=True):
+            other.requires_grad_(id(weight) in trainable)
+    setup = replace(engine.setup, device=str(engine.device), capture=False, compile=False, micro_batch=0)
+    return Engine(copied, setup, augmentation=copy.deepcopy(engine.augmentation))
+
+
+def check_parts(engine: Engine, batches: BatchSource, sizes: Iterable[int]) -> None:
+    """If a batch of one of these sizes has a part of one image, takes every turn on one image, with a copy of the engine.
+
+    Raises:
+        LeafwingError: a network of this game cannot be trained on one image at a time.
+    """
+    if engine.processes.world_size > 1 or all(part.stop - part.start > 1 for n in sizes for part in engine.parts(n)):
+        return
+    rng_state = engine.rng_state()
+    try:
+        trace_live_bytes(copy_engine(engine), batches(0, 1))
+    finally:
+        engine.set_rng_state(rng_state)
 
 
 def trace_live_bytes(engine: Engine, example: Batch) -> list[int]:

@@ -6,7 +6,7 @@ Nothing is judged here: that is `leafwing.health`. Random state, buffers and gra
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import isnan, nan
+from math import inf, isnan, nan
 from typing import Any
 
 import torch
@@ -53,6 +53,7 @@ class Probe:
         self.translation = None if spec is None else find_translation(engine.game.abilities.outputs, spec)
         self.batch = self._batch(batches, 0)
         self.previous: Tensor | None = None
+        self.changes, self.phase = phase_changes(engine.game.turns), -1
         # Computed with separate generators, so that the global ones are not seeded.
         kinds = {"cpu", engine.device.type}
         self.probe_rng_state = {kind: torch.Generator(kind).manual_seed(SEED).get_state() for kind in kinds}
@@ -64,11 +65,12 @@ class Probe:
 
     def state(self) -> dict[str, Any]:
         """What the next measurement is compared with, for exact resume."""
-        return {"before": self.previous}
+        return {"before": self.previous, "phase": self.phase}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         previous = state.get("before")
         self.previous = None if previous is None else previous.to(self.engine.device)
+        self.phase = state.get("phase", -1)
 
     @torch.no_grad()
     def measure(self, clock: Clock) -> dict[str, float]:
@@ -83,10 +85,13 @@ class Probe:
         probability that a real sample's score exceeds a fake one's; `margin`: mean real minus mean fake score, over the standard
         deviation of scores within each; `real`, `fake`: mean scores; `held_out_separation`: the probability that a training
         sample's score exceeds a held-out one's; `G/gradient`, `G/weights`: for each player the norms of the gradient of its last
-        step and of its weights; `G/rate`: its learning rate, if scheduled; for images that are generated
-        from unpaired images those of `compare_translation`.
+        step and of its weights; `G/rate`: its learning rate, if scheduled; `phase`: how often other players have begun to move, in
+        games in which that changes; for images that are generated from unpaired images those of `compare_translation`.
         """
         engine = self.engine
+        before, self.phase = self.phase, sum(clock.planned_progress >= moment for moment in self.changes)
+        if before not in (-1, self.phase):
+            self.previous = None  # of another generator, or of one that did not move
         rng_state = engine.rng_state()
         buffers = [(b, b.clone()) for player in engine.game.players.values() for b in player.net.buffers()]
         engine.set_rng_state(self.probe_rng_state)
@@ -98,6 +103,8 @@ class Probe:
             with torch.autocast(engine.device.type, torch.bfloat16, enabled=bf16, cache_enabled=False):
                 signals = self._signals(clock)
             signals |= self._norms(clock)
+            if self.changes:
+                signals["phase"] = torch.tensor(float(self.phase), device=engine.device)
         finally:
             for buffer, copy in buffers:
                 buffer.copy_(copy)
@@ -159,6 +166,15 @@ class Probe:
             if spec is not None and callable(spec.lr):
                 signals[f"{name}/rate"] = torch.tensor(spec.lr(clock) * engine.lr_scale, device=engine.device)
         return signals
+
+
+def phase_changes(turns: Sequence[Turn]) -> list[float]:
+    """The planned progress of training at which other players move than before, in order; empty if they are always the same."""
+    moments = sorted({0.0, *(moment for turn in turns for moment in turn.during if moment < inf)})
+    movers = [
+        {name for turn in turns if turn.during[0] <= moment < turn.during[1] for name in turn.movers} for moment in moments
+    ]
+    return [moment for moment, before, now in zip(moments[1:], movers, movers[1:], strict=False) if before != now]
 
 
 def find_translation(outputs: Sequence[Output], spec: DataSpec) -> tuple[Output, str] | None:

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from leafwing.parts.history import ForAll
+
 FACTORIES: dict[Any, int] = {torch.rand: 0, torch.randn: 0, torch.randint: 2}
 """Functions that draw a tensor, with the position of their size argument."""
 LIKE: dict[Any, Callable[..., Tensor]] = {torch.rand_like: torch.rand, torch.randn_like: torch.randn}
@@ -21,8 +23,9 @@ class SharedDraws(TorchFunctionMode):
     """While active, a random tensor for a part of a batch consists of the part's rows of a tensor drawn for the whole batch.
 
     A turn in micro-batches, or in several processes with equal random states, therefore uses the same random numbers as the
-    whole batch, and recipes need no code for it. Draws are stored in order: call `rewind` before each further part. Only tensors
-    whose first dimension is the part's size are indexed; others are equal for all parts. Permutations and dropout are not shared.
+    whole batch, and recipes need no code for it. Draws are stored in order: call `rewind` before each further part. If the part's
+    size divides the first dimension, each sample has as many consecutive rows; other tensors, and those of a size `ForAll`, are
+    equal for all parts. Permutations, dropout and draws with a generator of their own are not shared.
 
     Args:
         total: number of samples in the whole batch.
@@ -41,6 +44,8 @@ class SharedDraws(TorchFunctionMode):
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if kwargs.get("generator") is not None:  # of no sample: weights of a frozen network that is built at its first use
+            return function(*args, **kwargs)
         if function in FACTORIES:
             return self._call_factory(function, FACTORIES[function], args, kwargs)
         if function in LIKE:
@@ -69,12 +74,39 @@ class SharedDraws(TorchFunctionMode):
         return self._draw(tuple(size), lambda size: function(*before, size, **kwargs))
 
     def _draw(self, size: tuple[int, ...], draw: Callable[[tuple[int, ...]], Tensor]) -> Tensor:
-        per_sample = bool(size) and size[0] == self.rows.stop - self.rows.start
+        each, rest = (0, 1) if not size or isinstance(size[0], ForAll) else divmod(size[0], self.rows.stop - self.rows.start)
+        each = 0 if rest else each  # rows of a sample
         if self._next == len(self._draws):
-            self._draws.append(draw((self.total, *size[1:]) if per_sample else size))
+            self._draws.append(draw((self.total * each, *size[1:]) if each else size))
         values = self._draws[self._next]
         self._next += 1
-        return values[self.rows] if per_sample else values
+        values = values[self.rows.start * each : self.rows.stop * each] if each else values
+        if values.shape != size:
+            raise ValueError(
+                f"a random tensor of size {tuple(size)} does not fit the rows of samples {self.rows.start} to {self.rows.stop} of one "
+                f"of {tuple(self._draws[self._next - 1].shape)} for the whole batch: parts of a batch must draw alike. A tensor that "
+                f"belongs to no sample has the size ForAll({size[0]}), of leafwing.parts.history"
+            )
+        return values
+
+
+class RepeatedDraws(SharedDraws):
+    """While active, the random numbers of several samples in a row are those of the first: a tensor of n * times rows has n rows of
+    its own.
+
+    Args:
+        total: number of samples, n * times.
+        times: how many in a row share their numbers.
+    """
+
+    def __init__(self, total: int, times: int) -> None:
+        super().__init__(total, slice(0, total))
+        self.times = times
+
+    def _draw(self, size: tuple[int, ...], draw: Callable[[tuple[int, ...]], Tensor]) -> Tensor:
+        if not size or size[0] != self.total:
+            return draw(size)
+        return draw((size[0] // self.times, *size[1:])).repeat_interleave(self.times, 0)
 
 
 class NumberedDraws(SharedDraws):

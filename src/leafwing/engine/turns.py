@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -19,12 +20,16 @@ from leafwing.engine.processes import Processes
 from leafwing.engine.products import Products
 from leafwing.engine.setup import Setup, keep_freed_memory
 from leafwing.engine.share import SharedDraws
-from leafwing.errors import Diverged
+from leafwing.errors import Diverged, LeafwingError
 from leafwing.game import EMA_SHARE, Batch, Clock, Game, Nets, Optimiser, Round, Turn
 from leafwing.pixels import set_layout
 
 POWER_ITERATIONS = 2
 """Power iterations for the largest singular values of averaged weights, from those of the network, which are close."""
+ONE_IMAGE = (
+    "the networks of this recipe need at least 2 images at a time, as they normalise by the variance of a batch: choose a --batch "
+    "of at least 2, and no --micro-batch or one of at least 2 that leaves no rest of a single image"
+)
 WARM_UPS = 3  # executions of a unit before it is captured, so that everything allocated at first use exists
 
 
@@ -104,6 +109,9 @@ class Engine:
         self.has_convolutions = any(
             isinstance(module, nn.Conv2d | nn.ConvTranspose2d) for net in game.modules().values() for module in net.modules()
         )
+        self.first_moves: dict[
+            str, int
+        ] = {}  # by player: images shown at the beginning of the round in which it moved first
         self.lr_scale = 1.0
         self.micro_batch = setup.micro_batch
         self.capture_backend = capture_backend or (CudaGraphs(self.device) if setup.capture else None)
@@ -122,6 +130,17 @@ class Engine:
         if self.setup.layout == "contiguous":
             moved = Batch({name: value.contiguous() for name, value in moved.items()})
         return moved if self.capture_backend is None else self._batches.put(moved)
+
+    def parts(self, n: int) -> list[slice]:
+        """The micro-batches of a batch of n images.
+
+        A rest of one image gets a second one from the part before, because batch normalisation may have no statistics of one.
+        """
+        size = self.micro_batch or n
+        ends = [*range(size, n, size), n]
+        if size > 2 and n > size and n % size == 1:
+            ends[-2] -= 1
+        return [slice(start, end) for start, end in pairwise([0, *ends])]
 
     def _to_device(self, value: Tensor) -> Tensor:
         """Copies without synchronising. The copy may read host memory after this returns, so that is pinned first."""
@@ -142,6 +161,8 @@ class Engine:
         """
         losses: dict[int, Tensor] = {}
         clock = self._at_stage(clock)
+        for name in (name for turn in turns for name in turn.movers):
+            self.first_moves.setdefault(name, clock.images)  # until `update_ema`, which knows when the round began
         if self.augmentation is not None:
             self.augmentation.set_clock(clock)
         if self.capture_backend is None:
@@ -287,16 +308,20 @@ class Engine:
 
     @torch.no_grad()
     def update_ema(self, images: int, shown: int) -> None:
-        """Updates the moving average of each player's weights after a round; see `Player.ema`.
+        """Updates the moving average of each player's weights after a round; see `Player.ema`. Until it moves, it is a copy.
 
         Args:
             images: number of images of the round.
             shown: images shown so far.
         """
-        for player in self.game.players.values():
+        before = shown - images
+        self.first_moves = {name: min(first, before) for name, first in self.first_moves.items()}
+        for name, player in self.game.players.items():
             if player.ema_net is None:
                 continue
-            average_into(player.ema_net, player.net, 1 - 0.5 ** (images / min(player.ema, EMA_SHARE * shown)))
+            first = self.first_moves.get(name)
+            half_life = 0.0 if first is None else min(player.ema, EMA_SHARE * (shown - first))
+            average_into(player.ema_net, player.net, 1 - 0.5 ** (images / half_life) if half_life else 1.0)
 
     @torch.no_grad()
     def complete_averages(self) -> None:
@@ -331,6 +356,7 @@ class Engine:
             "random": self.rng_state(),
             "rate": self.lr_scale,
             "stage": self._stage,
+            "first_moves": self.first_moves,
             "local": self._local_buffers(),
             **({} if self.augmentation is None else {"augmentation": self.augmentation.state_dict()}),
         }
@@ -349,6 +375,8 @@ class Engine:
         self.scale_learning_rates(state.get("rate", 1.0))
         self.set_rng_state(state["random"])
         self._stage = state.get("stage", "")
+        # Earlier versions counted from the beginning for all players.
+        self.first_moves = dict(state.get("first_moves", dict.fromkeys(self.game.players, 0)))
         if self.augmentation is not None and "augmentation" in state:
             self.augmentation.restore(state["augmentation"])
         buffers, world_size = self._buffers(), self.processes.world_size
@@ -410,10 +438,9 @@ class Unit:
 
     def _split(self) -> None:
         """Splits the batch into micro-batches. If a process sees only a part, random tensors are drawn for the whole batch."""
-        n, size = self.batch.n, self.engine.micro_batch or self.batch.n
-        self.parts = [slice(start, min(n, start + size)) for start in range(0, n, size)]
+        n, processes = self.batch.n, self.engine.processes
+        self.parts = self.engine.parts(n)
         self.round = None
-        processes = self.engine.processes
         self.offset = n * processes.rank  # index of this process's first row in the whole batch
         partial = len(self.parts) > 1 or processes.world_size > 1
         self.draws = [
@@ -500,8 +527,11 @@ class Unit:
         recovery: a process that retried alone would no longer communicate in the same order as the others.
 
         Raises:
+            LeafwingError: a part of one image, of which batch normalisation has no statistics.
             Exception: `error`, if neither can help.
         """
+        if isinstance(error, ValueError) and "Expected more than 1 value per channel" in str(error):
+            raise LeafwingError(ONE_IMAGE) from error
         engine, largest = self.engine, max(rows.stop - rows.start for rows in self.parts)
         if engine.processes.world_size > 1:
             raise error

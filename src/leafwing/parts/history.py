@@ -8,6 +8,10 @@ import torch
 from torch import Tensor, nn
 
 
+class ForAll(int):
+    """The size of a random tensor that belongs to no sample: parts of a batch that are computed one by one all get the same one."""
+
+
 class History(nn.Module):
     """Replaces half of the fakes by earlier ones: (n, *shape) in and out. Shrivastava et al. 2017, arXiv:1612.07828, section 2.3.
 
@@ -34,7 +38,7 @@ class History(nn.Module):
         full = self.count >= size
         order = torch.arange(n, device=x.device)
         slots = (self.count + order) % size  # different ones for the parts of a batch, which have the same permutation
-        slots = torch.where(full, torch.rand(size, device=x.device).argsort()[slots], slots)
+        slots = torch.where(full, torch.rand(ForAll(size), device=x.device).argsort()[slots], slots)
         earlier = self.fakes[slots].to(x.dtype)
         replaced = (full & (torch.rand(n, device=x.device) < 0.5)).view(-1, *[1] * (x.dim() - 1))
         stored = torch.where(full & ~replaced, earlier, x)

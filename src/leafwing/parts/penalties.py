@@ -159,10 +159,16 @@ class PreviousStageRanking(nn.Module):
 
 
 def clip_weights(player: str, bound: float = 0.01) -> Callable[[Nets], None]:
-    """Every weight of the player is clamped to [-bound, bound]. Arjovsky et al. 2017, arXiv:1701.07875, algorithm 1, line 7."""
+    """Every weight of the player that is trained is clamped to [-bound, bound]. For the `after` of a turn in which the player moves:
+    only there do those that are not frozen require gradients.
+
+    Arjovsky et al. 2017, arXiv:1701.07875, algorithm 1, line 7.
+    """
 
     def clip(nets: Nets) -> None:
-        weights = list(getattr(nets, player).parameters())
+        weights = [weight for weight in getattr(nets, player).parameters() if weight.requires_grad]
+        if not weights:
+            raise ValueError(f"clip_weights({player!r}) belongs into the `after` of a turn in which {player} moves")
         torch._foreach_clamp_min_(weights, -bound)
         torch._foreach_clamp_max_(weights, bound)
 

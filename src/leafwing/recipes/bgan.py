@@ -70,7 +70,8 @@ def bgan(
         return Round(nets, binarise(batch.image), samples[:, 0], nets.D, mean=mean, samples=samples, clock=clock)
 
     def discrete_loss(r: Any) -> Tensor:
-        weights = to_fp32(r.judge(r.samples.flatten(0, 1))).unflatten(0, (-1, draws)).softmax(1)
+        judged = r.augment(r.samples.flatten(0, 1), alike=draws)  # weights compare the draws of a latent, not their changes
+        weights = to_fp32(r.nets.D(judged)).unflatten(0, (-1, draws)).softmax(1)
         log_likelihood = ((1 + r.samples * r.mean) / 2).clamp_min(1e-6).log().flatten(2).sum(2)
         return -(weights * log_likelihood).sum(1).mean()
 
