@@ -49,6 +49,14 @@ CHOICES: dict[str, dict[str, Any]] = {
     "sngan 64+diff": {"recipe": "sngan", "width": 64, "batch": 64, "ema": 10_000, "augment": "diff"},
     "cgan": {"recipe": "cgan", "width": 32, "batch": 64, "ema": 10_000},
     "cgan+diff": {"recipe": "cgan", "width": 32, "batch": 64, "ema": 10_000, "augment": "diff"},
+    "cgan+diff, scale 4": {
+        "recipe": "cgan",
+        "width": 32,
+        "batch": 64,
+        "ema": 10_000,
+        "augment": "diff",
+        "condition_scale": 4.0,
+    },
     "cgan+diff, scale 10": {
         "recipe": "cgan",
         "width": 32,
