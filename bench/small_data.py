@@ -74,13 +74,16 @@ CHOICES: dict[str, dict[str, Any]] = {
 LEAST_HELD_OUT = 200
 
 
+def folder_of(args: Any, name: str, pictures: int, seed: int) -> Path:
+    """The folder of a run."""
+    label = name.replace(" ", "-").replace("+", "-") + (f"-from-{args.start.name}" if args.start else "")
+    length = args.images or f"{args.minutes:g}m"
+    return Path(args.runs) / f"{Path(args.source).name}-{pictures}-{args.size}-{label}-{length}-{seed}"
+
+
 def train(args: Any, name: str, pictures: int, seed: int) -> leafwing.Run:
     """A finished run of a choice, trained now unless its folder exists."""
-    options = dict(CHOICES[name])
-    label = name.replace(" ", "-").replace("+", "-") + (f"-from-{args.start.name}" if args.start else "")
-    folder = (
-        args.runs / f"{Path(args.source).name}-{pictures}-{args.size}-{label}-{args.images or f'{args.minutes:g}m'}-{seed}"
-    )
+    options, folder = dict(CHOICES[name]), folder_of(args, name, pictures, seed)
     if (folder / "run.json").exists():
         return leafwing.Run.open(folder)
     total = len(load(args.source, size=args.size))
@@ -185,7 +188,7 @@ def main() -> None:
     pictures = args.pictures or total - total // 10
     for seed in range(args.first_seed, args.first_seed + args.seeds):
         for name in args.choices:
-            cpu = time.process_time()
+            is_new, cpu = not folder_of(args, name, pictures, seed).exists(), time.process_time()
             run = train(args, name, pictures, seed)
             cpu = time.process_time() - cpu
             last = next((record for record in run.records() if record["images"] == args.checkpoint), run.records()[-1])
@@ -196,7 +199,7 @@ def main() -> None:
                 "minutes": args.minutes if not args.images else None,
                 "images": last["images"],
                 "seconds": round(last["seconds"]),
-                "cpu": None if args.checkpoint else round(cpu),
+                "cpu": round(cpu) if is_new and not args.checkpoint else None,
             }
             for features in args.features:
                 row |= measure(run, features, args.checkpoint)
