@@ -88,7 +88,7 @@ def test_a_full_disk_inside_a_writing_function_is_a_storage_error(tmp_path: Path
 
 
 def test_a_missing_folder_is_a_storage_error(tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match="No such file or directory"):
+    with pytest.raises(StorageError, match="its folder no longer exists"):
         files.write(tmp_path / "missing" / "a", "new")
 
 

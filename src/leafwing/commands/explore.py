@@ -156,14 +156,14 @@ def check_choices(tool: Callable[..., Finding], options: Mapping[str, Any]) -> N
 
 
 def with_paths(tool: Callable[..., Finding], options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options in which files that are named by a text are paths."""
+    """Options in which files that are named by a text are paths; other texts that an option takes stay."""
     hints = get_type_hints(tool)
-    return {
-        name: Path(value)
-        if isinstance(value, str) and Path in get_args(hints[name]) and str not in get_args(hints[name])
-        else value
-        for name, value in options.items()
-    }
+
+    def is_file(value: Any, kinds: tuple[Any, ...]) -> bool:
+        texts = [text for kind in kinds for text in get_args(kind)]
+        return isinstance(value, str) and Path in kinds and str not in kinds and value not in texts
+
+    return {name: Path(value) if is_file(value, get_args(hints[name])) else value for name, value in options.items()}
 
 
 def plain_options(options: Mapping[str, Any]) -> dict[str, Any]:

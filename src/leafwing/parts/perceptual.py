@@ -77,7 +77,7 @@ class PerceptualLoss:
             if r.plain_judge is None:
                 return self.weight * feature_distance(r.fake_output[1], r.real_output[1])
             # Augmented, the two images would be changed independently.
-            fake, real = (r.plain_judge(*seen)[1] for seen in ((r.fake, *r.beside_fake), (r.real, *r.beside)))
+            fake, real = (r.plain_judge(*judged)[1] for judged in ((r.fake, *r.beside_fake), (r.real, *r.beside)))
             return self.weight * feature_distance(fake, real)
         if self.net is None:
             self.prepare(r.fake.device)
