@@ -496,8 +496,19 @@ class Run:
         )
 
     def build_game(self, options: Mapping[str, recipes.Value] | None = None) -> Game:
-        """The game of this run, with fresh networks; or with other hyper-parameters than the run's."""
-        return recipes.build(self.recipe, self.recipe_function(), self.spec, self.options if options is None else options)
+        """The game of this run, with fresh networks; or with other hyper-parameters than the run's.
+
+        Raises:
+            LeafwingError: untrusted recipe, or an option in `run.json` that it does not have, or of another type or range.
+        """
+        recipe, values = self.recipe_function(), dict(self.options if options is None else options)
+        if self.recipe_is_installed():
+            try:
+                checked = recipes.describe(self.recipe).resolve(values)
+            except LeafwingError as error:
+                raise LeafwingError(f"{self.folder / 'run.json'}: {error}") from None
+            values = {name: checked[name] for name in values}
+        return recipes.build(self.recipe, recipe, self.spec, values)
 
     def card(self) -> recipes.Card:
         """The description of its recipe, read from the source text."""
