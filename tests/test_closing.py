@@ -222,7 +222,7 @@ def test_a_sample_that_is_no_picture_is_left_out_and_counted() -> None:
     broken[3, 0, 5, 5] = torch.nan
     first, undefined = seen(broken)
     assert first == seen(torch.cat([real[:3], real[4:]]))[0]
-    assert undefined == "1 of 64 samples has values that are no numbers."
+    assert undefined == "1 of 64 samples has values that are not numbers."
     assert effect_of_labels(broken, real.flip(0), real.roll(1, 0)) == pytest.approx(1, abs=0.2)
     assert effect_of_labels(real * torch.nan, real, real) is None
 

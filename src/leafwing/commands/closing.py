@@ -150,7 +150,7 @@ def describe_samples(end: Ending) -> list[str]:
         ]
     if lost := measured.undefined:
         has = "has" if lost == 1 else "have"
-        lines.append(f"{lost} of {measured.samples + lost} samples {has} values that are no numbers.")
+        lines.append(f"{lost} of {measured.samples + lost} samples {has} values that are not numbers.")
     if measured.label_effect is not None and measured.label_effect < NO_EFFECT:
         lines.append(
             "The class label has no visible effect yet: it changes a sample "

@@ -25,7 +25,7 @@ class Glance:
 
     Args:
         samples, real: numbers of samples and of real images.
-        undefined: number of further samples with values that are no numbers, which are left out.
+        undefined: number of further samples with values that are not numbers, which are left out.
         variety: mean distance of two samples at 8x8 pixels, over that of two real images.
         distance: energy distance of samples and real images at 8x8 pixels over its maximum, 0 to 1.
         grey_distance: the same for copies of the mean real image.
@@ -74,7 +74,7 @@ def glance(samples: Tensor, real: Tensor, label_effect: float | None = None) -> 
 def effect_of_labels(samples: Tensor, other_labels: Tensor, other_latents: Tensor) -> float | None:
     """How much samples change with their label, over how much they change with their latent; None if not even that changes them.
 
-    Samples with values that are no numbers are left out.
+    Samples with values that are not numbers are left out.
 
     Args:
         samples: images (n, channels, height, width) or points (n, 2).
