@@ -92,6 +92,14 @@ def test_a_missing_folder_is_a_storage_error(tmp_path: Path) -> None:
         files.write(tmp_path / "missing" / "a", "new")
 
 
+def test_another_file_that_is_missing_is_not_the_folder(tmp_path: Path) -> None:
+    with (
+        pytest.raises(StorageError, match=r"cannot write .*out: No such file or directory"),
+        files.storage(str(tmp_path / "out")),
+    ):
+        (tmp_path / "picture.png").read_bytes()
+
+
 def test_other_errors_pass_through() -> None:
     with pytest.raises(ValueError, match="mine"), files.storage("x"):
         raise ValueError("mine")

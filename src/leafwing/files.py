@@ -29,7 +29,7 @@ def storage(what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if isinstance(error, FileNotFoundError):
+        if isinstance(error, FileNotFoundError) and not Path(str(error.filename or what)).parent.is_dir():
             raise StorageError(
                 f"cannot write {what}: its folder no longer exists. If it was moved or renamed, go on with it where it is now"
             ) from error

@@ -54,8 +54,10 @@ def find_pictures(pictures: str | Path) -> Path:
     Raises:
         LeafwingError: there is no such file or folder, or it is a run folder.
     """
+    from leafwing.data.sources import RUN_FILES
+
     path = Path(pictures).expanduser()
-    if all((path / file).is_file() for file in ("run.json", "recipe.py")):
+    if all((path / file).is_file() for file in RUN_FILES):
         raise LeafwingError(f"{path} is a run folder, whose sheets show many samples each: give single pictures")
     if not str(pictures) or not os.path.exists(path):
         raise LeafwingError(

@@ -41,7 +41,6 @@ FEW = 10_000
 """With fewer images, critics see augmented ones. Measured with 500 and 4,638; the limit is assumed."""
 OF_A_CLASS = 100
 """Images of the smallest class from which on labels are used, so that one can ask for a class; assumed."""
-
 CONDITION_SCALE = 10.0
 """Factor of labels in G's input: the square root of its 100 latents, so that both are equally long. Measured on clothes of ten
 classes."""
