@@ -60,6 +60,18 @@ def test_what_cannot_be_scored_is_said_without_options_that_do_not_exist(run: Pa
         leafwing.score(run, run)
 
 
+def test_only_the_first_frame_is_scored_and_that_is_said(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frames = [Image.new("L", (SIZE, SIZE), grey) for grey in (20, 200)]
+    frames[0].save(tmp_path / "two.gif", save_all=True, append_images=frames[1:])
+    frames[0].save(tmp_path / "one.png")
+    result = leafwing.score(run, tmp_path, conditions=["label=3"])
+    assert result.names == ["one.png", "two.gif"]
+    assert result.scores[1] == pytest.approx(result.scores[0], abs=1e-4)
+    assert "Files with several frames or pages: 1; only the first was scored." in capsys.readouterr().err
+
+
 def same_picture(root: Path, *names: str) -> Path:
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)

@@ -117,8 +117,8 @@ def score(
         }
         if note := _describe(model, values, classes, len(next(iter(meant.values())))):
             progress.say(note)
-        done = 0
-        for names, pixels in _read(source, opened, kind, result.rejected):
+        done, animated = 0, list[str]()
+        for names, pixels in _read(source, opened, kind, result.rejected, animated):
             if names:
                 samples = kind.to_network(torch.from_numpy(np.stack(pixels)))
                 labels = [classes.get(name) for name in names]
@@ -131,6 +131,8 @@ def score(
                 result.names += names
             done = len(result.names) + len(result.rejected)
             progress.report_progress("scoring pictures", done, len(source.entries))
+    if animated:
+        progress.say(f"Files with several frames or pages: {len(animated)}; only the first was scored.")
     if not result.names:
         first = result.rejected[0] if result.rejected else {"name": str(path), "reason": "no images"}
         raise LeafwingError(f"{path}: no picture can be used. {first['name']}: {first['reason']}")
@@ -169,10 +171,13 @@ def _describe(model: Model, values: Mapping[str, Any], classes: Mapping[str, str
     return f"each score is the mean over {n} conditions of real samples: --set says what the pictures show" if n > 1 else ""
 
 
-def _read(source: Any, run: Run, kind: Any, rejected: list[dict[str, str]]) -> Iterator[tuple[list[str], list[Any]]]:
-    """Names and pixels of pictures in the format of the training images, some at a time."""
+def _read(
+    source: Any, run: Run, kind: Any, rejected: list[dict[str, str]], animated: list[str]
+) -> Iterator[tuple[list[str], list[Any]]]:
+    """Names and pixels of pictures in the format of the training images, some at a time; adds those that cannot be used to `rejected`,
+    and the names of those with several frames to `animated`."""
     from leafwing.data import options
-    from leafwing.data.pictures import UnusableImageError, decode
+    from leafwing.data.pictures import UnusableImageError, decode, header
 
     reading = run.data.options
     fit, background = reading.get("fit", "crop"), reading.get("background", "white")
@@ -191,10 +196,11 @@ def _read(source: Any, run: Run, kind: Any, rejected: list[dict[str, str]]) -> I
         names, pixels = [], []
         for entry, load, _ in chunk:
             try:
-                image = decode(load(), target, source.raw).pixels
+                content = load()
+                image = decode(content, target, source.raw).pixels
+                animated += [entry.name] if header(content, source.raw).frames else []
                 pixels.append(image[top : top + kind.height, left : left + kind.width])
                 names.append(entry.name)
             except UnusableImageError as error:
-                reason, _, _ = str(error).partition("; choose a smaller --size")  # which is that of the run
-                rejected.append({"name": entry.name, "reason": reason})
+                rejected.append({"name": entry.name, "reason": error.reason})  # no hint: --size is that of the run
         yield names, pixels

@@ -27,32 +27,10 @@ from leafwing.data.options import Target
 
 # EPS is missing on purpose: Pillow would start Ghostscript for it.
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "BMP", "DIB", "TIFF", "GIF", "PPM", "JPEG2000", "HEIF", "JXL")
-SUFFIXES = frozenset(
-    {
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jfif",
-        ".png",
-        ".apng",
-        ".webp",
-        ".avif",
-        ".bmp",
-        ".dib",
-        ".tif",
-        ".tiff",
-        ".gif",
-        ".pgm",
-        ".ppm",
-        ".pbm",
-        ".pnm",
-        ".jp2",
-        ".j2k",
-        ".heic",
-        ".heif",
-        ".jxl",
-    }
-)
+SUFFIXES = frozenset({
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".avif", ".bmp", ".dib", ".tif", ".tiff", ".gif", ".pgm", ".ppm",
+    ".pbm", ".pnm", ".jp2", ".j2k", ".heic", ".heif", ".jxl",
+})  # fmt: skip
 """File extensions of images, in lower case."""
 GREY_MODES = frozenset({"1", "L", "LA", "La", "LA;16", "I", "I;16", "I;16L", "I;16B", "I;16N", "F"})
 DEEP_FORMATS = frozenset({"PNG", "PPM"})
@@ -79,7 +57,11 @@ _TRANSPOSE = {
 
 
 class UnusableImageError(Exception):
-    """A file that cannot be used as an image; its message is the reason, for the user."""
+    """A file that cannot be used as an image; its message is the reason, for the user, and what would help."""
+
+    def __init__(self, reason: str, hint: str = "") -> None:
+        super().__init__(f"{reason}; {hint}" if hint else reason)
+        self.reason = reason
 
 
 class MisplacedError(UnusableImageError):
@@ -241,8 +223,8 @@ def _tiles(image: Image.Image, size: tuple[int, int], part: tuple[int, int, int,
     rows, columns = count_tiles(image.height, image.width, target)
     if not rows * columns:
         raise UnusableImageError(
-            f"too small: {image.height}x{image.width} is less than a tile of {target.height}x{target.width}; choose a smaller --size, "
-            "or another --fit, to use it"
+            f"too small: {image.height}x{image.width} is less than a tile of {target.height}x{target.width}",
+            "choose a smaller --size, or another --fit, to use it",
         )
     if target.bits == 8:
         image, target = _eight_bits(image, target.levels), replace(target, levels=None)  # in one way for all tiles
@@ -345,7 +327,8 @@ def _fit(image: Image.Image, size: tuple[int, int], part: tuple[int, int, int, i
     if scale > ENLARGE:
         raise UnusableImageError(
             f"too small: {height}x{width} would be enlarged {scale:.1f} times for {target.height}x{target.width} "
-            f"(at most {ENLARGE:g}); choose a smaller --size to use it"
+            f"(at most {ENLARGE:g})",
+            "choose a smaller --size to use it",
         )
     used = [round(side) for side in _box(width, height, target)]
     box = (left + used[0], top + used[1], left + used[2], top + used[3])
