@@ -197,6 +197,17 @@ def test_rows_that_cannot_be_used_are_rejected_with_reasons(tmp_path: Path) -> N
     assert {*reasons} == {f"a/{row:07d}" for row in range(6, 12)}
 
 
+@pytest.mark.parametrize("features", [None, CLASSES])
+@pytest.mark.parametrize("missing", [None, float("nan")])
+def test_whole_numbers_that_pandas_stored_as_floats_are_classes(
+    tmp_path: Path, features: Any, missing: float | None
+) -> None:
+    labels = pa.array([*[0.0, 1.0] * 5, 1.0, missing], pa.float64())
+    data = load(parquet(tmp_path / "a.parquet", {"image": images([*FILES]), "label": labels}, features), size=(20, 24))
+    assert data.spec.labels == (("cat", "dog") if features else ("0", "1"))
+    assert (len(data), data.rejects[0].reason) == (11, "no label in label")
+
+
 def test_shards_of_a_table_are_one_source(tmp_path: Path) -> None:
     folder = tmp_path / "set"
     for number in range(3):

@@ -178,6 +178,7 @@ class _Tables:
         values: list[Any] = []
         for file in self.files:
             values += self._parquet.read_table(file, columns=[name], use_threads=False)[name].to_pylist()
+        values = _whole_numbers(values)
         if classes is None:
             return values
         return [
@@ -193,6 +194,14 @@ class _Tables:
         if self._opened is not None:
             self._opened[1].close()
             self._opened = None
+
+
+def _whole_numbers(values: list[Any]) -> list[Any]:
+    """Values of a column; whole floating-point numbers as integers, because pandas stores integers so where some are missing (NaN)."""
+    numbers = [value for value in values if isinstance(value, float) and value == value]
+    if not numbers or not all(value.is_integer() for value in numbers):
+        return values
+    return [value if not isinstance(value, float) else int(value) if value == value else None for value in values]
 
 
 def _features(schema: Any) -> dict[str, dict[str, Any]]:
