@@ -205,5 +205,10 @@ def test_a_range_is_that_of_the_runs_with_a_value() -> None:
 
 def test_few_seeds_say_little() -> None:
     assert [bool(report.describe_few_seeds(seeds)) for seeds in (1, 2, 3)] == [True, True, False]
-    plans = [SimpleNamespace(seeds=range(n)) for n in (1, 2, 3)]
-    assert len({galleries.which_run(plan) for plan in plans}) == 3  # type: ignore[arg-type]
+    shown = [galleries.which_run(tabulate(results(a=[0.1, 0.2, 0.3][:seeds]))) for seeds in (1, 2, 3)]
+    assert shown == ["its only run", "the worse of its two runs", "the run with the median final value"]
+
+
+def test_runs_that_did_not_finish_are_mentioned_where_there_are_any() -> None:
+    some = galleries.which_run(tabulate([*results(a=[0.1, 0.2]), *diverged("a", 2)]))
+    assert some == "the run with the median final value (if that did not finish, the next better one)"

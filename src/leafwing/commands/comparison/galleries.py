@@ -69,7 +69,7 @@ def opening(plan: ComparisonPlan, record: Record, table: Table) -> Gallery:
     text = (
         f"Real {'points' if points else 'images'} first, then what each recipe generates at the end of training"
         f"{', from the inputs above' if len(real) > 1 else ''}: always the first samples, not a selection, of "
-        f"{which_run(plan)}. Recipes are in the order of the table below."
+        f"{which_run(table)}. Recipes are in the order of the table below."
     )
     return Gallery("", text, [*real, *generated], beside=points)
 
@@ -200,7 +200,7 @@ def galleries(plan: ComparisonPlan, record: Record, table: Table) -> list[Galler
     over_training = Gallery(
         "Samples over training",
         f"At equal {'numbers of images shown' if is_equal else 'fractions of each run'}, always from the same "
-        f"{'inputs' if translates(plan) else 'latents'}. Of each recipe, {which_run(plan)} is shown.",
+        f"{'inputs' if translates(plan) else 'latents'}. Of each recipe, {which_run(table)} is shown.",
         [
             Row(
                 name,
@@ -225,12 +225,14 @@ def galleries(plan: ComparisonPlan, record: Record, table: Table) -> list[Galler
     return [over_training, *([final] if len(plan.seeds) > 1 else []), *([pairs] if pairs.rows else [])]
 
 
-def which_run(plan: ComparisonPlan) -> str:
+def which_run(table: Table) -> str:
     """Which run of a recipe is shown, see `median_run`, in words."""
-    if len(plan.seeds) == 1:
+    seeds = {run["seed"] for run in table.runs}
+    if len(seeds) == 1:
         return "its only run"
-    which = "the worse of its two runs" if len(plan.seeds) == 2 else "the run with the median final value"
-    return f"{which} (if that did not finish, the next better one)"
+    which = "the worse of its two runs" if len(seeds) == 2 else "the run with the median final value"
+    finished = all(run["status"] == "finished" for run in table.runs)
+    return which if finished else f"{which} (if that did not finish, the next better one)"
 
 
 def translates(plan: ComparisonPlan) -> bool:
