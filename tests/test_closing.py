@@ -158,6 +158,22 @@ def test_more_training_is_no_answer_to_a_collapse_without_learning_rates_to_halv
     assert next_step(run, seeing(variety=0.02))[1] == "sample runs/1 -n 64 --seed 3"
 
 
+@pytest.mark.parametrize(
+    ("factor", "rounds", "command"),
+    [
+        (1.0, 9_999, "train --from runs/1 --condition-scale 10"),
+        (10.0, 9_999, "resume runs/1 --images +6k"),
+        (1.0, 9, "resume runs/1 --images +6k"),
+    ],
+)
+def test_labels_without_effect_get_a_larger_factor_where_the_recipe_has_one(
+    factor: float, rounds: int, command: str
+) -> None:
+    run = trained(options={"condition_scale": factor})
+    assert next_step(run, replace(seeing(label_effect=0.0), rounds=rounds))[1] == command
+    assert next_step(run, END)[1] == "sample runs/1 -n 64 --seed 3"
+
+
 def test_the_next_command_can_be_pasted() -> None:
     run = trained("my runs/it's 1", conditions=[])
     assert shlex.split(next_step(run, replace(END, images=100))[1]) == ["resume", "my runs/it's 1"]

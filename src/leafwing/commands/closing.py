@@ -14,7 +14,7 @@ from leafwing.errors import LeafwingError, StorageError
 from leafwing.metrics.conclusions import MIN_STEPS
 from leafwing.progress import Reporter
 from leafwing.quantities import show_count, show_duration
-from leafwing.recipes._recommended import EXPECTATION, RECOGNISABLE
+from leafwing.recipes._recommended import CONDITION_SCALE, EXPECTATION, RECOGNISABLE
 from leafwing.runs import Run
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ def describe_samples(end: Ending) -> list[str]:
     if lost := measured.undefined:
         has = "has" if lost == 1 else "have"
         lines.append(f"{lost} of {measured.samples + lost} samples {has} values that are not numbers.")
-    if measured.label_effect is not None and measured.label_effect < NO_EFFECT:
+    if has_no_effect(measured):
         lines.append(
             "The class label has no visible effect yet: it changes a sample "
             f"{measured.label_effect:.0%} as much as another latent does."
@@ -220,6 +220,16 @@ def next_step(run: Run, end: Ending) -> tuple[str, str]:
         return "to use the best checkpoint", f"{sampling(run)} --checkpoint best{trust}"
     if not end.is_complete and not (end.is_as_planned and is_short):
         return "to go on", f"resume {folder}{trust}"
+    factor = run.config["options"].get("condition_scale")
+    if (
+        not end.is_early
+        and measured is not None
+        and has_no_effect(measured)
+        and isinstance(factor, float)
+        and factor < CONDITION_SCALE
+    ):
+        why = "to start again, with labels that count as much as latents in G"
+        return why, f"train --from {folder}{recipe} --condition-scale {CONDITION_SCALE:g}"
     if not is_short and measured is not None and (end.is_early or (is_unfinished(measured) and not unstable)):
         return "to train twice as long", f"resume {folder} --images +{show_count(end.planned)}{trust}"
     if is_short:
@@ -247,8 +257,12 @@ def is_unstable(end: Ending) -> bool:
 
 def is_unfinished(measured: Glance) -> bool:
     """Whether more training is the first thing to try."""
-    no_effect = measured.label_effect is not None and measured.label_effect < NO_EFFECT
-    return bool(describe_detail(measured) or describe_variety(measured) or no_effect)
+    return bool(describe_detail(measured) or describe_variety(measured) or has_no_effect(measured))
+
+
+def has_no_effect(measured: Glance) -> bool:
+    """Whether the class label has no visible effect."""
+    return measured.label_effect is not None and measured.label_effect < NO_EFFECT
 
 
 def slower_rates(options: Mapping[str, Any]) -> str:
