@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shlex
 import signal
@@ -12,12 +13,14 @@ from pathlib import Path
 
 import pytest
 
+from leafwing import cli
 from leafwing.cli.streams import Steady
 from leafwing.commands import stop_signals
 from leafwing.commands.comparison.workers import Workers
 from leafwing.commands.launching import ForwardSignals
 from leafwing.commands.session import stop_requests
-from leafwing.errors import StorageError
+from leafwing.engine.processes import default_interrupt
+from leafwing.errors import StorageError, stop_like_ctrl_c
 from leafwing.runs import Run
 
 
@@ -44,9 +47,11 @@ def number(request: pytest.FixtureRequest) -> Iterator[int]:
     if not hasattr(signal, request.param):
         pytest.skip("this system has no such signal")
     wanted: int = getattr(signal, request.param)
-    before = signal.signal(wanted, signal.default_int_handler if wanted == signal.SIGINT else signal.SIG_DFL)
+    before = {other: signal.getsignal(other) for other in stop_signals.numbers()} | {wanted: signal.getsignal(wanted)}
+    signal.signal(wanted, signal.default_int_handler if wanted == signal.SIGINT else signal.SIG_DFL)
     yield wanted
-    signal.signal(wanted, before)
+    for other, handler in before.items():
+        signal.signal(other, handler)
 
 
 def test_signals_ask_a_training_to_stop(number: int) -> None:
@@ -78,6 +83,31 @@ def test_what_others_arranged_for_stays(number: int) -> None:
             os.kill(os.getpid(), number)
             assert not requested.wait(0.05)
             assert not forwarded.count
+
+
+def test_other_signals_end_a_command_like_ctrl_c(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before training begins, and in commands that do not train: the exception removes partial files, see test_interrupted.py."""
+
+    def run(words: list[str]) -> int:
+        assert number in stop_signals.numbers()  # training still catches it
+        with default_interrupt():
+            assert signal.getsignal(number) is signal.SIG_DFL  # no handler of Python's runs while torch waits
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), number)
+        return 7
+
+    monkeypatch.setattr(cli, "run", run)
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, io.StringIO())
+    with pytest.raises(SystemExit, match="7"):
+        cli.main([])
+
+
+def test_a_command_under_nohup_outlives_its_terminal(number: int) -> None:
+    signal.signal(number, signal.SIG_IGN)
+    stop_like_ctrl_c()
+    os.kill(os.getpid(), number)
+    assert signal.getsignal(number) is signal.SIG_IGN
 
 
 def test_a_stream_without_a_reader_goes_nowhere() -> None:

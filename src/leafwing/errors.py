@@ -104,3 +104,12 @@ class ProcessLost(LeafwingError):
     """Another process of this training run exited or does not respond; the last checkpoint is kept."""
 
     exit_code = LOST
+
+
+def stop_like_ctrl_c() -> None:
+    """From now on, SIGTERM, SIGHUP and SIGUSR1 raise KeyboardInterrupt as Ctrl-C does, so that partial files are removed; not where
+    something else was arranged, as by `nohup`. For programs: call it in the main thread."""
+    for name in ("SIGTERM", "SIGHUP", "SIGUSR1"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, signal.default_int_handler)

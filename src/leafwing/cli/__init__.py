@@ -2,7 +2,8 @@
 
 There is one file per command, loaded when needed. Results go to standard output (with --json one document and nothing else), progress
 and messages to standard error. Exit codes: 0 success; 2 invalid input; 3 training diverged or was stopped as unhealthy; 4 cannot
-write; 5 another process was lost; 130 stopped by Ctrl-C after a checkpoint.
+write; 5 another process was lost; 6 the time was up before the last image (--or-resume); 130 stopped by Ctrl-C or another signal,
+training after a checkpoint.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from cyclopts.exceptions import CycloptsError
 from leafwing import __version__
 from leafwing.cli.shared import is_distributed, option_values
 from leafwing.cli.streams import Steady
-from leafwing.errors import INTERRUPTED, InvalidOption, LeafwingError, visible
+from leafwing.errors import INTERRUPTED, InvalidOption, LeafwingError, stop_like_ctrl_c, visible
 from leafwing.quantities import real
 
 COMMANDS = {
@@ -53,6 +54,7 @@ FACTORIES = ("train", "explore", "compare")
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the program `leafwing`."""
+    stop_like_ctrl_c()
     words = list(sys.argv[1:] if arguments is None else arguments)
     for name in ("stdout", "stderr"):
         if stream := getattr(sys, name):  # None if it was closed before the start

@@ -15,7 +15,8 @@ def numbers() -> list[int]:
     """The numbers of the signals: Ctrl-C, SIGTERM, and where nothing else was arranged, as by `nohup`, SIGHUP (the terminal is gone)
     and SIGUSR1 (which clusters send before the time is up)."""
     others = [getattr(signal, name) for name in ("SIGHUP", "SIGUSR1") if hasattr(signal, name)]
-    return [*URGENT, *(number for number in others if signal.getsignal(number) is signal.SIG_DFL)]
+    usual = (signal.SIG_DFL, signal.default_int_handler)  # see errors.stop_like_ctrl_c
+    return [*URGENT, *(number for number in others if signal.getsignal(number) in usual)]
 
 
 def send(child: subprocess.Popen[bytes], number: int) -> None:

@@ -265,15 +265,18 @@ class Processes:
 
 @contextmanager
 def default_interrupt() -> Iterator[None]:
-    """Ctrl-C ends the process immediately: Python's handler would not run while torch waits for other processes."""
+    """Ctrl-C, and what ends a program like it, end the process immediately: Python's handler would not run while torch waits for
+    other processes."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    handler = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    like_it = {number for number in signal.valid_signals() if signal.getsignal(number) is signal.default_int_handler}
+    handlers = {number: signal.signal(number, signal.SIG_DFL) for number in like_it | {signal.SIGINT}}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, handler)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def is_remote(error: RuntimeError) -> bool:

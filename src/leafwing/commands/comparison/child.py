@@ -15,7 +15,7 @@ from leafwing.commands.closing import try_to_animate
 from leafwing.commands.comparison.speed import SliceCounter, measure
 from leafwing.commands.evaluate import evaluate
 from leafwing.commands.training import resume, train
-from leafwing.errors import INTERRUPTED, UNHEALTHY, LeafwingError
+from leafwing.errors import INTERRUPTED, UNHEALTHY, LeafwingError, stop_like_ctrl_c
 from leafwing.progress import ConsoleReporter
 from leafwing.runs import Run
 from leafwing.settings import Settings
@@ -101,4 +101,5 @@ def finish(run: Run) -> Result:
 
 
 if __name__ == "__main__":
+    stop_like_ctrl_c()
     sys.exit(main(sys.stdin.read()))
