@@ -562,6 +562,16 @@ def test_a_dry_run_shows_the_augmentation(folder: Path) -> None:
     assert "augment     diff (the default of fastgan)" in describe_plan(by_recipe).splitlines()
 
 
+def test_a_dry_run_refuses_a_batch_that_the_devices_cannot_share(folder: Path) -> None:
+    with pytest.raises(LeafwingError, match="a batch of 8 cannot be shared by 3 processes: choose --batch 9"):
+        commands.forecast(folder, "dcgan", devices=3, **{**TINY, "batch": 8})
+    with pytest.raises(LeafwingError, match="must be at least 1"):
+        commands.forecast(folder, "dcgan", devices=0, **TINY)
+    plan = commands.forecast(folder, "dcgan", devices=2, **{**TINY, "batch": 8})
+    assert "devices     2; time, speed and memory above are those of one" in describe_plan(plan)
+    assert "devices" not in describe_plan(plan | {"devices": 1})
+
+
 def test_a_dry_run_says_what_to_expect_of_a_short_training(folder: Path) -> None:
     plan = commands.forecast(folder, "dcgan", time=1, **{**TINY, "size": 32})
     assert plan["expect"].startswith("expect blurs or blobs")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import shlex
@@ -20,7 +21,7 @@ import leafwing
 import losses
 import tables
 import troubles
-from leafwing import cli, commands
+from leafwing import cli, commands, game
 from leafwing.cli.train import CALL_OPTIONS
 from leafwing.errors import LeafwingError
 
@@ -140,6 +141,15 @@ def test_the_translators_of_the_guide_are_the_example_and_the_recipe() -> None:
     code = " ".join(" ".join(file.read_text(encoding="utf-8").split()) for file in files)
     assert len(parts) >= 5
     assert [text for text in parts if " ".join(text.split()) not in code] == []
+
+
+@pytest.mark.parametrize("name", ["Player", "Round", "Term", "Turn", "Game", "Output", "Abilities", "Clock"])
+def test_signatures_of_the_words_are_those_of_the_code(name: str) -> None:
+    page = (ROOT / "docs" / "guide" / "words.md").read_text("utf-8")
+    line = re.search(rf"^{name}\((.*?)\)(?:$|   )", page, re.MULTILINE)
+    assert line, name
+    written = re.findall(r"(?:^|, )(?:\*\*)?([a-z_]+)(?==|,|$)", re.sub(r"=\([^)]*\)|=\{\}|=\[\]", "=", line[1]))
+    assert written == [*inspect.signature(getattr(game, name)).parameters]
 
 
 def test_every_command_is_documented() -> None:

@@ -213,7 +213,7 @@ def _train(source: str | list[str] | None, options: dict[str, Any]) -> int:
         raise InvalidOption("or_resume", True, "not together with --dry-run or with several --devices")
     if dry_run:
         options = {name: value for name, value in options.items() if name != "tensorboard"}
-        plan = commands.forecast(source, progress=ConsoleReporter(), **options)
+        plan = commands.forecast(source, devices=devices, progress=ConsoleReporter(), **options)
         print(as_json(plan) if json else describe_plan(plan, verbose))
         return 0
     if or_resume:
@@ -247,6 +247,7 @@ def describe_plan(plan: dict[str, Any], verbose: bool = False) -> str:
         ),
         f"networks    {network} parameters",
         f"memory      about {show_bytes(plan['memory'])}, estimated",
+        *([f"devices     {plan['devices']}; time, speed and memory above are those of one"] if plan["devices"] > 1 else []),
         *describe_augmentation(plan),
         "options     " + "  ".join(f"{name}={value}" for name, value in plan["options"].items()),
     ]

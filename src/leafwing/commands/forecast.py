@@ -11,6 +11,7 @@ from leafwing.commands.first_checks import check_training
 from leafwing.commands.plan import build_training, measured_speed, resolve_training
 from leafwing.commands.recommend import fill_in
 from leafwing.commands.transfer import with_start
+from leafwing.errors import InvalidOption
 from leafwing.progress import Progress, reporter_of
 from leafwing.runs import ROOT, Run, refuse_existing
 from leafwing.settings import Settings, non_defaults, split_keywords
@@ -24,20 +25,28 @@ def forecast(
     replay: str | Path | Run | None = None,
     out: str | Path | None = None,
     root: str | Path = ROOT,
+    devices: int = 1,
     progress: Progress = None,
     **options: Any,
 ) -> dict[str, Any]:
     """What `train` would do with the same arguments: the resolved plan, with parameters, memory, speed and time.
 
-    Trains for a few seconds and discards the result. The memory is estimated, also for half and twice the batch size.
+    Trains for a few seconds and discards the result. The memory is estimated, also for half and twice the batch size. With several
+    `devices`, which would share every batch, speed, time and memory are still those of one process.
+
+    Raises:
+        LeafwingError: invalid input, or a batch that the devices cannot share equally.
     """
     refuse_existing(out)
+    if devices < 1:
+        raise InvalidOption("devices", devices, "must be at least 1")
     chosen, hyperparameters = split_keywords({**(non_defaults(settings) if settings else {}), **options})
     if settings:
         chosen.setdefault("images", settings.schedule.images)  # the user's choice, also if it is the default
     check_training(source, recipe, chosen, hyperparameters, replay)
     chosen = with_start(chosen, root)
     from leafwing.engine.footprint import estimate_footprint
+    from leafwing.engine.processes import check_divisible
 
     reporter, is_named = reporter_of(progress), recipe is not None
     recipe, chosen, hyperparameters = fill_in(source, recipe, chosen, hyperparameters, reporter, replay)
@@ -45,6 +54,7 @@ def forecast(
     training = build_training(plan, images=10**12)
     training.phases = training.phases[:1]  # if a replayed run changed its batch size, all numbers are those of the first
     batch = training.phases[0].batch if training.phases else training.batch
+    check_divisible(batch, devices)
     schedule = plan.settings.schedule
     memory = estimate_footprint(training.engine, training.batches(0, 4), batch)
     speed = measured_speed(training)
@@ -60,6 +70,7 @@ def forecast(
         "why": dict(plan.reasons),
         "fields": spec.describe(),
         "batch": batch,
+        "devices": devices,
         "augment": plan.settings.critic.augment or training.game.augment,
         "parameters": parameters,
         "memory": memory.total,

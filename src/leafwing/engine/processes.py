@@ -159,9 +159,7 @@ class Processes:
         Raises:
             LeafwingError: n is not divisible by the number of processes.
         """
-        if n % self.world_size:
-            nearest = max(1, round(n / self.world_size)) * self.world_size
-            raise LeafwingError(f"a batch of {n} cannot be shared by {self.world_size} processes: choose --batch {nearest}")
+        check_divisible(n, self.world_size)
 
     @contextmanager
     def first_on_machine(self) -> Iterator[None]:
@@ -261,6 +259,17 @@ class Processes:
             )
             state = "does not answer" if "timed out" in str(error).lower() else "(or its machine) is gone"
             raise ProcessLost(f"{other} {state}; this training stops here{advice and '. '}{advice}") from error
+
+
+def check_divisible(n: int, processes: int) -> None:
+    """Checks that a batch of n can be divided equally among processes.
+
+    Raises:
+        LeafwingError: n is not divisible by their number.
+    """
+    if n % processes:
+        nearest = max(1, round(n / processes)) * processes
+        raise LeafwingError(f"a batch of {n} cannot be shared by {processes} processes: choose --batch {nearest}")
 
 
 @contextmanager
