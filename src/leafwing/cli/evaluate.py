@@ -54,8 +54,8 @@ def command(
     metrics: Annotated[
         str | None,
         option(
-            "Metrics, separated by commas. Default: fid,kid,prdc,memorisation; with reconstruction for images from paired images; "
-            "modes for data with known modes.",
+            "Metrics, separated by commas. Default: fid,kid,prdc,memorisation; leaks for augmented runs; reconstruction, structure or "
+            "cycle for images from images; modes for data with known modes.",
             METRICS,
         ),
     ] = None,
