@@ -152,6 +152,12 @@ def test_signatures_of_the_words_are_those_of_the_code(name: str) -> None:
     assert written == [*inspect.signature(getattr(game, name)).parameters]
 
 
+def test_the_keys_of_the_doctors_report_are_on_its_page() -> None:
+    section = (ROOT / "docs" / "guide" / "commands.md").read_text("utf-8").partition("\n## doctor")[2].partition("\n## ")[0]
+    keys = re.findall("`([a-z_]+)`", section.partition("With `--json`:")[2].partition("The exit")[0])
+    assert keys == [*leafwing.doctor("digits", progress=False).as_dict()]
+
+
 def test_every_command_is_documented() -> None:
     text = (ROOT / "docs/guide/commands.md").read_text(encoding="utf-8")
     for verb in (

@@ -167,7 +167,7 @@ def _compare(
     Parameters
     ----------
     source
-        A folder, a .zip or .tar archive, IDX files, or a built-in data set: digits, sprites, stacked, ring, grid.
+        A folder, archive, array, table or IDX files, see `train --help`, or a built-in data set: digits, sprites, stacked, ring, grid.
     """
     from leafwing.commands.comparison.compare import compare
     from leafwing.commands.comparison.report import as_text
