@@ -59,7 +59,8 @@ def test_gan_learns_the_mean_and_the_deviation_of_a_gaussian() -> None:
 
 
 def test_wgan_gp_covers_the_ring_and_its_estimate_of_the_distance_falls(tmp_path: Path) -> None:
-    """Beside the same training without the penalty, which covered no mode with seed 0; with it all 8 with seeds 0, 1 and 2."""
+    """Beside the same training without the penalty. Seeds 0, 1, 2 gave 8 modes each and 14, 11 and 14% good samples with it, 0, 7 and
+    1 modes and 0.0, 4.4 and 0.2% without."""
     from points import coverage
 
     def train(penalty: float) -> leafwing.Run:
@@ -72,7 +73,7 @@ def test_wgan_gp_covers_the_ring_and_its_estimate_of_the_distance_falls(tmp_path
     result, without = (coverage(leafwing.Model.load(each), "ring") for each in (run, bare))
     estimates = [-record["losses"]["D/adversarial"] for record in run.records()]
     assert result["modes"] == 8, result
-    assert without["modes"] <= 4, without
+    assert result["good"] > 1.5 * without["good"], (result, without)
     # The ratio was 0.71, 0.69 and 0.74 with seeds 0, 1 and 2.
     assert sum(estimates[-20:]) < 0.85 * sum(estimates[:20])
 
