@@ -131,3 +131,14 @@ def test_text_files_of_another_split_are_not_captions(tmp_path: Path, files: dic
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         (source / name).write_text(text)
     assert "caption" not in load(source).spec.fields
+
+
+def test_another_file_of_a_photograph_does_not_share_its_name(tmp_path: Path) -> None:
+    """A camera's raw file and its settings beside each image; the list names neither extension."""
+    source = put(tmp_path / "set", [f"img/{i}.png" for i in range(4)], labels="id,breed\n0,a\n1,b\n2,a\n3,b\n")
+    for i in range(4):
+        (source / f"img/{i}.dng").write_bytes(b"II*\0raw")
+        (source / f"img/{i}.txt").write_text(f"a star {i}")
+    data = load(source)
+    assert names_of(data) == ["a", "b", "a", "b"]
+    assert "caption" in data.spec.fields

@@ -206,3 +206,23 @@ def test_numbers_in_json_are_classes_if_they_are_whole(tmp_path: Path) -> None:
     data = load(tar(tmp_path / "scores.tar", scores), size=(20, 24))
     assert data.labels is None
     assert any("they are many numbers that are not whole, such as 0.14" in note for note in data.notes)
+
+
+@pytest.mark.parametrize("suffix", ["id", "index", "key", "meta", "url", "wav"])
+def test_another_file_of_a_sample_costs_neither_labels_nor_captions(tmp_path: Path, suffix: str) -> None:
+    members = samples(0, 6, cls=lambda i: str(i % 3), txt=lambda i: f"a star {i}", **{suffix: lambda i: f"other {i}"})
+    data = load(tar(tmp_path / "set.tar", members), size=(20, 24))
+    assert len(data) == 6
+    assert data.spec.labels == ("0", "1", "2")
+    assert isinstance(data.spec.fields["caption"], Caption)
+
+
+def test_two_images_of_one_name_are_why_labels_are_not_used(tmp_path: Path) -> None:
+    members = samples(0, 6, jpg=lambda i: encoded(PICTURES[i], "JPEG"), cls=lambda i: str(i % 3))
+    data = load(tar(tmp_path / "set.tar", members))
+    assert len(data) == 12
+    assert data.labels is None
+    assert (
+        "Of these, 6 could belong to several images each, such as 000000.cls to 000000.jpg or 000000.png; one image of each name is "
+        "needed." in data.notes
+    )

@@ -55,7 +55,8 @@ Layout = tuple[str, Callable[[], Annotations | None]]
 
 
 class Names:
-    """Finds entries by their path, by the end of their path if that is unique, or by either without the extension.
+    """Finds entries by their path, by the end of their path if that is unique, or, if they may be images, by either without the
+    extension: `x.cr2` beside `x.jpg` is another file of the same photograph.
 
     If nothing fits, case, composition of accents and the extension are disregarded; `notes` says so.
 
@@ -65,14 +66,15 @@ class Names:
 
     def __init__(self, entries: Sequence[Entry]) -> None:
         names = [entry.name.removeprefix("./") for entry in entries]  # of some tar files
-        self._names = Ends(names)
-        self._stems = Ends([stem(name) for name in names])
-        self._loose = Ends([_loosen(name) for name in names])
+        images = {index: names[index] for index, entry in enumerate(entries) if entry.may_be_image} or dict(enumerate(names))
+        self._names = Ends(dict(enumerate(names)))
+        self._stems = Ends({index: stem(name) for index, name in images.items()})
+        self._loose = Ends({index: _loosen(name) for index, name in images.items()})
         self._assumed: dict[str, str] = {}
         self._shared: set[str] = set()
         self._paths = names
         self._matches: dict[tuple[str, str], Match | None] = {}
-        self.images = sum(entry.may_be_image for entry in entries) or len(names)
+        self.images = len(images)
         """Number of entries with the extension of an image, or with none; of all entries, if there is no such one."""
 
     def find(self, name: str, folder: str = "") -> int | None:
@@ -229,6 +231,18 @@ class Names:
     def is_shared(self, name: str) -> bool:
         """Whether `find` or `in_list` found several entries that a name could mean."""
         return name in self._shared
+
+    def describe_shared(self, files: Iterable[str]) -> str:
+        """Which of some files have the name of several images, and so belong to none, in a sentence; empty if none does."""
+        shared = [file for file in files if self._stems.whole.get(stem(file.removeprefix("./"))) == -1]
+        if not shared:
+            return ""
+        name = stem(shared[0].removeprefix("./"))
+        images = sorted(clean(self._paths[index]) for index, image in self._stems.paths.items() if image == name)
+        return (
+            f"Of these, {len(shared):,} could belong to several images each, such as {clean(shared[0])} to {' or '.join(images[:2])}; "
+            "one image of each name is needed."
+        )
 
     def owners(self, files: Sequence[str], folders: Sequence[str]) -> dict[str, int]:
         """The files that belong to one image each, and the indices of their entries; as for `beside`.

@@ -22,6 +22,7 @@ from leafwing.data.built_in import has_points, load_built_in, own_inputs
 from leafwing.data.dataset import Dataset
 from leafwing.data.lacking import Accept
 from leafwing.data.levels import Levels
+from leafwing.data.lists import Names
 from leafwing.data.locating import Origin, Place, describe, find, is_source, list_places, locate
 from leafwing.data.memory import PREFIX, InMemory, check_options, require_same
 from leafwing.data.opening import Listing
@@ -427,6 +428,8 @@ class SurveyedSource:
             )
         if ignored := sorted({*source.side_files} - source.used_files):
             source.notes.append(f"Not used, because they are not images: {describe_files(ignored)}.")
+            if shared := Names(source.entries).describe_shared(ignored):
+                source.notes.append(shared)
             if lists := labelling.find_lists(source, ignored) if options.labels is None else []:
                 source.notes.append(
                     f"{lists[0]} lists images: --labels {lists[0]} reads labels or attributes from it"

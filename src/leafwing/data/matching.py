@@ -6,7 +6,7 @@ import itertools
 import posixpath
 import re
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -42,25 +42,29 @@ class Match:
 
 
 class Ends:
-    """Indices of paths by their ends; -1 for what several paths share."""
+    """Indices of paths by their ends; -1 for what several paths share.
 
-    def __init__(self, paths: Sequence[str]) -> None:
+    Args:
+        paths: index -> path.
+    """
+
+    def __init__(self, paths: Mapping[int, str]) -> None:
         self.paths = paths
         self._inside: dict[str, dict[str, int]] = {}
 
     @cached_property
     def whole(self) -> dict[str, int]:
         """Indices by the whole path."""
-        return _indices(enumerate(self.paths))
+        return _indices(self.paths.items())
 
     @cached_property
     def ends(self) -> dict[str, int]:
         """Indices by every end of a path that begins after a slash, and by the whole path."""
-        return _indices((index, end) for index, path in enumerate(self.paths) for end in parts_after(path))
+        return _indices((index, end) for index, path in self.paths.items() for end in parts_after(path))
 
     @cached_property
     def _sorted(self) -> list[tuple[str, int]]:
-        return sorted((path, index) for index, path in enumerate(self.paths))
+        return sorted((path, index) for index, path in self.paths.items())
 
     def inside(self, folder: str) -> dict[str, int]:
         """The same as `ends` for the paths below a folder."""
