@@ -15,6 +15,7 @@ from data_helpers import encoded, picture
 
 from leafwing.data import Dataset, load
 from leafwing.data.doctor import doctor
+from leafwing.data.labels import classes
 from leafwing.data.loading import SurveyedSource
 from leafwing.data.opening import Listing
 from leafwing.data.options import check
@@ -287,6 +288,11 @@ def test_classes_that_look_like_one_are_mentioned(tmp_path: Path, labels: list[s
     assert not any(
         "separate classes" in text or "missing" in text for text in load(put(tmp_path / "b", images(*MANY))).notes
     )
+
+
+def test_signed_whole_numbers_are_in_numerical_order() -> None:
+    assert classes({"10", "-1", "-2", "0", "2"}) == ("-2", "-1", "0", "2", "10")
+    assert classes({"10", "-", "9"}) == ("-", "10", "9")
 
 
 SCORES = [f"0.{i + 1}5" for i in range(12)]

@@ -208,6 +208,32 @@ def test_whole_numbers_that_pandas_stored_as_floats_are_classes(
     assert (len(data), data.rejects[0].reason) == (11, "no label in label")
 
 
+@pytest.mark.parametrize("kind", ["h5", "npz", "parquet", "python"])
+@pytest.mark.parametrize(
+    ("numbers", "classes", "count"),
+    [
+        ([0.0, 1.0, 2.0, 10.0], ("0", "1", "2", "10"), 12),
+        ([0, 1, 10, -1], ("0", "1", "10"), 9),  # unlabelled
+        ([-1, 1, -1, 1], ("-1", "1"), 12),
+        ([-1, -1, -1, -1], (), 12),  # a test set
+    ],
+    ids=["floats", "negative", "signs", "no labels"],
+)
+def test_numbers_are_the_same_classes_in_every_kind_of_source(
+    tmp_path: Path, kind: str, numbers: list[Any], classes: tuple[str, ...], count: int
+) -> None:
+    labels = np.array(numbers * 3)
+    if kind == "npz":
+        np.savez(tmp_path / "set.npz", images=PICTURES, labels=labels)
+    elif kind == "h5":
+        hdf5(tmp_path / "set.h5", images=PICTURES, labels=labels)
+    elif kind == "parquet":
+        parquet(tmp_path / "set.parquet", {"image": images([*FILES]), "label": labels.tolist()})
+    data = load((PICTURES, labels) if kind == "python" else tmp_path / f"set.{kind}", size=(20, 24))
+    assert (data.spec.labels or (), len(data)) == (classes, count)
+    assert {reject.reason.split(" in ")[0] for reject in data.rejects} <= {"no label"}
+
+
 def test_shards_of_a_table_are_one_source(tmp_path: Path) -> None:
     folder = tmp_path / "set"
     for number in range(3):

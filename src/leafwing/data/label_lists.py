@@ -70,6 +70,13 @@ def label_of(value: Any) -> str:
     return str(int(value) if isinstance(value, float) and value.is_integer() else value).strip()
 
 
+def class_name(value: Any, names: Sequence[Any]) -> Any:
+    """The name of the class with this number, which may be stored as 1.0; another value as it is."""
+    if isinstance(value, int | float) and 0 <= value < len(names) and value == int(value):
+        return names[int(value)]
+    return value
+
+
 def find_fraction(labels: Iterable[str]) -> str:
     """One of the labels that is no whole number, if all are numbers and too many for classes: they are measurements; else empty."""
     different = {label for label in labels if label.lower() not in MISSING}

@@ -130,14 +130,20 @@ def _assign_own(source: Source, chosen: str | None, name: str) -> None:
             "--labels none uses none"
         )
     for column in candidates:
-        values = read_column(source, column)
-        _require_classes(source, column, [values[entry.location] for entry in source.entries])
-        for entry in source.entries:
-            entry.label = _label_of(values[entry.location])
+        rows = read_column(source, column)
+        values = [rows[entry.location] for entry in source.entries]
+        _require_classes(source, column, values)
+        for entry, label in zip(source.entries, _labels_of(values), strict=True):
+            entry.label = label
         if all(entry.label is None for entry in source.entries):
             source.notes.append(f"{column} in {source.path.name} contains no labels.")
             break
-        _reject_unlabelled(source, {}, f"no label in {column}")
+        failures = {
+            entry.name: f"cannot be read: {clean(str(value))}"
+            for entry, value in zip(source.entries, values, strict=True)
+            if isinstance(value, Exception)
+        }
+        _reject_unlabelled(source, failures, f"no label in {column}")
         source.notes.append(f"{ORIGINS[1]}{column} in {source.path.name}.")
     if everywhere:
         for entry in source.entries:
@@ -162,11 +168,19 @@ def _describe_fractions(source: Source, place: str, value: str) -> str:
     )
 
 
-def _label_of(value: Any) -> str | None:
-    """A value of a column as a label; None if there is none."""
-    if value is None or isinstance(value, list) or value != value:  # NaN
-        return None
-    return str(value).strip() or None
+def _labels_of(values: Sequence[Any]) -> list[str | None]:
+    """The values of a column as labels; None where there is none, as a negative number means, unless the classes are -1 and 1."""
+    numbers = {value for value in values if isinstance(value, int | float) and value == value}
+
+    def label(value: Any) -> str | None:
+        if value is None or isinstance(value, list | Exception) or value != value:  # NaN
+            return None
+        if isinstance(value, int | float) and value < 0 and numbers != {-1, 1}:
+            return None
+        whole = isinstance(value, float) and value.is_integer()  # as pandas stores whole numbers of which some are missing
+        return str(int(value) if whole else value).strip() or None
+
+    return [label(value) for value in values]
 
 
 def _assign_booleans(source: Source) -> None:
@@ -211,8 +225,8 @@ def class_notes(labels: Counter[str]) -> list[str]:
 
 
 def classes(labels: set[str]) -> tuple[str, ...]:
-    """Class names in index order: numerical if all are numbers, otherwise alphabetical."""
-    if all(label.isdecimal() for label in labels):
+    """Class names in index order: numerical if all are whole numbers, otherwise alphabetical."""
+    if all(label.removeprefix("-").isdecimal() for label in labels):
         return tuple(sorted(labels, key=lambda label: (int(label), label)))
     return tuple(sorted(labels))
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from leafwing.data.arrays import IMAGES, row_entries
-from leafwing.data.label_lists import LABEL
+from leafwing.data.label_lists import LABEL, class_name
 from leafwing.data.pictures import LARGEST_FILE, UnreadableImageError, UnusableImageError
 from leafwing.data.sources import DAMAGED, Column, Entry, Source
 from leafwing.errors import LeafwingError
@@ -174,34 +174,16 @@ class _Tables:
         self._group, self._first, self._rows = group, self.starts[group], 0
 
     def values(self, name: str, classes: Sequence[str] | None) -> list[Any]:
-        """A column, with the names of the classes if it has numbers of them; a negative number is none."""
+        """A column, with the names of the classes if it has numbers of them."""
         values: list[Any] = []
         for file in self.files:
             values += self._parquet.read_table(file, columns=[name], use_threads=False)[name].to_pylist()
-        values = _whole_numbers(values)
-        if classes is None:
-            return values
-        return [
-            classes[value]
-            if isinstance(value, int) and 0 <= value < len(classes)
-            else None
-            if value in (None, -1)
-            else value
-            for value in values
-        ]
+        return [class_name(value, classes or ()) for value in values]
 
     def close(self) -> None:
         if self._opened is not None:
             self._opened[1].close()
             self._opened = None
-
-
-def _whole_numbers(values: list[Any]) -> list[Any]:
-    """Values of a column; whole floating-point numbers as integers, because pandas stores integers so where some are missing (NaN)."""
-    numbers = [value for value in values if isinstance(value, float) and value == value]
-    if not numbers or not all(value.is_integer() for value in numbers):
-        return values
-    return [value if not isinstance(value, float) else int(value) if value == value else None for value in values]
 
 
 def _features(schema: Any) -> dict[str, dict[str, Any]]:

@@ -146,7 +146,7 @@ Task = tuple[Entry, Load, Load | None]
 
 class Column(NamedTuple):
     """A column of arrays or tables beside the images: `kind` is text, number or boolean; `read` returns the value of every row, None
-    where there is none, and a text or a list of texts if it is text."""
+    where there is none, an exception where it cannot be read, and a text or a list of texts if it is text."""
 
     kind: str
     read: Callable[[], Sequence[Any] | Mapping[Any, Any]]
