@@ -72,12 +72,27 @@ def test_images_from_python(images: Any) -> None:
         ((PICTURES, np.array(["cat", "dog", "owl"] * 4)), Photos.classes),
         (Photos(), Photos.classes),
         (TensorDataset(TENSOR / 255, torch.tensor(LABELS)), ("0", "1", "2")),
+        (([Image.fromarray(image) for image in PICTURES], LABELS), ("0", "1", "2")),
+        (([*PICTURES], LABELS), ("0", "1", "2")),
+        ((PICTURES, np.array(LABELS, np.float32)), ("0", "1", "2")),
+        ((Photos(), LABELS), ("0", "1", "2")),
         (
             [{"image": Image.fromarray(a), "label": label} for a, label in zip(PICTURES, LABELS, strict=True)],
             ("0", "1", "2"),
         ),
     ],
-    ids=["arrays", "tensors", "names", "data set", "tensor data set", "dictionaries"],
+    ids=[
+        "arrays",
+        "tensors",
+        "names",
+        "data set",
+        "tensor data set",
+        "list of pictures",
+        "list of arrays",
+        "floats",
+        "others",
+        "dictionaries",
+    ],
 )
 def test_labels_from_python(images: Any, classes: tuple[str, ...]) -> None:
     loaded = data.load(images, size=(20, 24))
@@ -86,6 +101,19 @@ def test_labels_from_python(images: Any, classes: tuple[str, ...]) -> None:
     assert loaded.labels is not None
     assert loaded.labels.tolist() == LABELS
     assert data.load(images, labels="none").labels is None
+
+
+@pytest.mark.parametrize("images", [tuple(PICTURES), tuple(map(Image.fromarray, PICTURES)), tuple(PICTURES[:2])])
+def test_a_tuple_of_pictures_is_read_like_a_list(images: Any) -> None:
+    loaded = data.load(images, size=(20, 24))
+    assert np.array_equal(loaded.array, PICTURES[: len(images)])
+    assert loaded.labels is None
+
+
+def test_labels_given_with_a_data_set_replace_its_own() -> None:
+    loaded = data.load((Photos(), ["x", "y"] * 6))
+    assert loaded.spec.labels == ("x", "y")
+    assert "The labels of its items are not used, because others are given with them." in loaded.notes
 
 
 def test_items_of_several_kinds() -> None:
@@ -134,6 +162,9 @@ def test_items_that_differ_each_time_are_refused() -> None:
         (PICTURES[0, 0], r"memory:array: expected images .* it contains \(24, 3\) uint8"),
         (np.array([[["x"]]], object), "expected images"),
         ((PICTURES, [1, 2]), "memory:array: 2 labels for 12 images"),
+        ((Photos(), Photos()), r"a tuple is images and their labels .* not \(Photos, Photos\); .*ConcatDataset"),
+        ((PICTURES, LABELS, Photos.classes), r"not \(ndarray, list, tuple\)"),
+        (([Image.fromarray(PICTURES[0])], [1, 2]), "2 labels for 1 images"),
         ("memory:array", r"given from Python, not by a path: give them again, such as leafwing\.resume"),
         (["a", "b"], "'a': no such file or folder"),
         (["digits", PICTURES], r"a source is a path or the name of a built-in data set, not ndarray"),
@@ -246,7 +277,9 @@ def test_a_data_set_that_raises_any_error_rejects_the_item_with_it() -> None:
     assert [(reject.name, reject.reason) for reject in loaded.rejects] == [
         ("images/0000011", "cannot be read: its data set raises KeyError: 1")
     ]
-    assert len(data.load(Changed(change))) == 11
+    labelled = data.load(Changed(change))
+    assert labelled.rejects == loaded.rejects
+    assert len(labelled) == 11
 
     def never(photo: Any, label: Any, index: int) -> Any:
         raise KeyError("photo")

@@ -20,7 +20,7 @@ from PIL import Image, ImageOps
 from leafwing.data import formats
 from leafwing.data.arrays import IMAGES, ONE_HOT, row_entries, source_of
 from leafwing.data.dataset import Dataset
-from leafwing.data.label_lists import LABEL
+from leafwing.data.label_lists import LABEL, class_name
 from leafwing.data.pictures import UnusableImageError
 from leafwing.data.sources import DAMAGED, Column, Source
 from leafwing.errors import InvalidOption, LeafwingError
@@ -48,21 +48,24 @@ class InMemory:
         Raises:
             LeafwingError: not images.
         """
-        images, labels, path = self.value, None, Path(str(self))
+        path = Path(str(self))
+        images, labels = _split(path, self.value)
+        classes, from_items = None, None
         if isinstance(images, Dataset):
             raise LeafwingError("a Dataset has been read already: give what it was loaded from")
-        if isinstance(images, tuple):
-            images, labels = images
         if _is_array(images):
             source = source_of("memory", path, _array(images), "images")
             source.sequential = True
         else:
-            source, labels = _open_items(path, images)
+            source, from_items = _open_items(path, images)
+        if labels is None:
+            labels, classes = from_items, getattr(images, "classes", None)
+        elif from_items is not None:
+            source.notes.append("The labels of its items are not used, because others are given with them.")
         if labels is not None:
             if len(labels) != len(source.entries):
                 raise LeafwingError(f"{self}: {len(labels):,} labels for {len(source.entries):,} images")
-            items = labels if isinstance(labels, _Items) else _Items(labels, None)
-            source.columns["labels"] = Column("number", partial(_labels, path, items, getattr(images, "classes", None)))
+            source.columns["labels"] = Column("number", partial(_labels, path, labels, classes))
             source.label_columns = ["labels"]
         return source
 
@@ -125,6 +128,30 @@ def _is_arrays(value: Any) -> bool:
     """Whether this is an array of images, or such an array and labels."""
     pair = isinstance(value, tuple) and len(value) == 2 and _is_array(value[0]) and len(value[0].shape) > 2
     return _is_array(value) or (pair and hasattr(value[1], "__len__"))
+
+
+def _split(path: Path, value: Any) -> tuple[Any, _Items | None]:
+    """Images, and their labels if this is a tuple of both.
+
+    Raises:
+        LeafwingError: a tuple of something else than images and labels, or pictures.
+    """
+    if not isinstance(value, tuple) or all(isinstance(item, Image.Image) for item in value):
+        return value, None
+    if all(_is_array(item) and item.ndim < 4 and item.shape == value[0].shape for item in value):
+        return value, None
+    if len(value) == 2 and hasattr(value[0], "__len__"):
+        images, labels = value
+        if labels is None:
+            return images, None
+        if hasattr(labels, "__len__") and not isinstance(labels, str | bytes | Mapping):
+            first = _plain(next(iter(labels), None))
+            if _is_array(labels) or first is None or isinstance(first, int | float | str):
+                return images, _Items([*labels], None)
+    raise LeafwingError(
+        f"{path}: a tuple is images and their labels (images, labels), or pictures, not ("
+        f"{', '.join(type(item).__name__ for item in value)}); several data sets are joined by torch.utils.data.ConcatDataset"
+    )
 
 
 def _array(value: Any) -> np.ndarray:
@@ -251,7 +278,7 @@ def _plain(value: Any) -> Any:
 
 
 def _labels(path: Path, labels: _Items, classes: Any) -> list[Any]:
-    """Labels by row, by the names of classes if there are any; None for an item that cannot be read.
+    """Labels by row, by the names of classes if there are any; for an item that cannot be read, what it raises.
 
     Raises:
         LeafwingError: a label is neither a number nor a text.
@@ -261,13 +288,14 @@ def _labels(path: Path, labels: _Items, classes: Any) -> list[Any]:
     for row in range(len(labels)):
         try:
             value = _plain(labels[row])
-        except DAMAGED:  # rejected with the same reason when the picture is read
-            value = None
+        except DAMAGED as error:
+            values.append(error)
+            continue
         if value is not None and not isinstance(value, int | float | str):
             shape = getattr(value, "shape", None)
             what = type(value).__name__ + (f" {tuple(shape)}" if shape is not None else "")
             raise LeafwingError(
                 f"{path}: give a whole number or a text as the label of each image, not {what} as for image {row}; {ONE_HOT}"
             )
-        values.append(names[value] if isinstance(value, int) and 0 <= value < len(names) else value)
+        values.append(class_name(value, names))
     return values
