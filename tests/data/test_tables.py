@@ -81,17 +81,66 @@ def test_encoded_images_of_an_hdf5_file_are_read_like_files(tmp_path: Path) -> N
 
 def test_an_hdf5_file_that_is_ambiguous_says_between_what(tmp_path: Path) -> None:
     with pytest.raises(
-        LeafwingError, match=r"several data sets may be the images: test_img, train_img\. Name one of them images"
+        LeafwingError,
+        match=r"several arrays may be the images: 00, 01, 02, 03, 04, 05, 06, 07 \.\.\. \(12\)\. One is needed",
     ):
-        load(hdf5(tmp_path / "a.h5", train_img=PICTURES, test_img=PICTURES))
-    path = hdf5(tmp_path / "b.h5", images=PICTURES, masks=PICTURES[..., 0], y=[0, 1] * 6, labels=[1, 2] * 6)
-    with pytest.raises(LeafwingError, match=r"several columns may be the labels: labels, y\. --labels labels chooses one"):
+        load(hdf5(tmp_path / "a.h5", **{f"{row:02d}": image for row, image in enumerate(PICTURES)}))
+    path = hdf5(tmp_path / "b.h5", images=PICTURES, masks=PICTURES[..., 0], label=[0, 1] * 6, labels=[1, 2] * 6)
+    with pytest.raises(LeafwingError, match=r"several columns may be the labels: labels, label\. --labels labels chooses"):
         load(path)
-    data = load(path, labels="y")
+    data = load(path, labels="label")
     assert data.spec.labels == ("0", "1")
     assert {"Not used in b.h5: masks.", "Columns that are not used: labels."} <= {*data.notes}
-    with pytest.raises(LeafwingError, match=r"has its own labels, or none; .*or one of its columns: labels, y"):
+    with pytest.raises(LeafwingError, match=r"has its own labels, or none; .*or one of its columns: label, labels"):
         load(path, labels="folders")
+
+
+@pytest.mark.parametrize("kind", ["h5", "npz"])
+@pytest.mark.parametrize(
+    ("others", "images", "labels"),
+    [
+        (["masks", "labels"], "images", "labels"),
+        (["test_images", "test_labels", "train_labels"], "train_images", "train_labels"),  # MedMNIST
+        (["x_test", "y_test", "y_train"], "x_train", "y_train"),  # Keras
+        (["val", "labels"], "train", "labels"),
+        (["a_masks", "y", "target"], "images", "target"),
+        (["labels"], "photos", "labels"),
+    ],
+)
+def test_the_images_and_labels_among_several_arrays(
+    tmp_path: Path, kind: str, others: list[str], images: str, labels: str
+) -> None:
+    arrays: dict[str, Any] = {name: np.zeros((12, 20, 24), np.uint8) for name in others}
+    arrays |= {name: [3] * 12 for name in others if name.rpartition("_")[2] in ("labels", "y") or name == "y_test"}
+    arrays |= {images: PICTURES, labels: np.arange(12) % 2}
+    path = tmp_path / f"set.{kind}"
+    if kind == "h5":
+        hdf5(path, **arrays)
+    else:
+        np.savez(path, **arrays)
+    data = load(path, size=(20, 24))
+    assert np.array_equal(data.array, PICTURES)
+    assert data.spec.labels == ("0", "1")
+
+
+@pytest.mark.parametrize("name", ["label", "labels", "Class", "category", "class_name", "target", "targets", "y", "Y"])
+def test_labels_have_the_same_names_in_arrays_and_tables(tmp_path: Path, name: str) -> None:
+    numbers = np.arange(12) % 2
+    np.savez(tmp_path / "set.npz", images=PICTURES, **{name: numbers})  # type: ignore[arg-type]
+    for path in (
+        tmp_path / "set.npz",
+        hdf5(tmp_path / "set.h5", images=PICTURES, **{name: numbers}),
+        parquet(tmp_path / "set.parquet", {"image": images([*FILES]), name: numbers}),
+    ):
+        assert load(path, size=(20, 24)).spec.labels == ("0", "1"), path
+
+
+def test_several_arrays_without_a_usual_name_are_an_error(tmp_path: Path) -> None:
+    np.savez(tmp_path / "set.npz", masks=PICTURES[..., 0], photos=PICTURES)
+    groups = hdf5(tmp_path / "set.h5", **{"a/images": PICTURES, "b/images": PICTURES})
+    for path, names in ((tmp_path / "set.npz", "masks, photos"), (groups, "a/images, b/images")):
+        with pytest.raises(LeafwingError, match=f"several arrays may be the images: {names}. One is needed"):
+            load(path)
 
 
 def test_labels_of_an_hdf5_file_may_be_in_a_column(tmp_path: Path) -> None:

@@ -14,7 +14,9 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from leafwing.data.label_lists import LABEL
 from leafwing.data.levels import DARK, white_of
+from leafwing.data.lists import first
 from leafwing.data.sources import Column, Entry, Source
 from leafwing.errors import LeafwingError
 from leafwing.files import require_file
@@ -23,11 +25,14 @@ from leafwing.machine import available_memory
 SUFFIXES = (".npy", ".npz")
 IMAGES = ("samples", "images", "x", "X", "data", "x_train", "arr_0", "image")
 """Names of the images among several arrays, best first."""
-LABELS = ("labels", "label", "y", "Y", "targets", "y_train")
+LABELS = (("labels", *LABEL), ("y", "targets", "y_train"))
+"""Names of labels, in lower case; those of the second row mean labels only without any of the first, because y may be a place."""
 EXPECTED = (
     "images (n, height, width) or (n, height, width, channels), uint8 or floating-point numbers from 0 to 1 or -1 to 1"
 )
 ONE_HOT = "one-hot rows become numbers by labels.argmax(1)"
+SHOWN = 8
+"""Number of arrays that a message names."""
 BLOCK = 64 * 2**20
 """Bytes of the rows of which the smallest and the largest value are computed at once."""
 
@@ -58,21 +63,83 @@ def open_array(path: Path) -> Source:
         LeafwingError: it cannot be read, or contains no images.
     """
     named = load_arrays(path)
-    candidates = [name for name in (*IMAGES, *named) if name in named and named[name].ndim in (3, 4)]
-    if not candidates:
-        shapes = ", ".join(f"{name} {array.shape} {array.dtype}".strip() for name, array in named.items())
-        raise LeafwingError(f"{path}: expected {EXPECTED}; it contains {shapes or 'nothing'}.")
-    name = candidates[0]
+    name = choose_images(path, [name for name, array in named.items() if may_be_images(array)])
+    if name is None:
+        raise LeafwingError(f"{path}: expected {EXPECTED}; it contains {describe_shapes(named)}.")
     source = source_of("array", path, named[name], "images")
     source.notes = [f"Images come from {name} in {path.name}."] * bool(name) + source.notes
     count = len(named[name])
     attributes = _assign_attributes(source, named)
     further = {key: array for key, array in named.items() if key != name and key not in attributes}
     source.columns = {key: read for key, array in further.items() if (read := column(array, count)) is not None}
-    source.label_columns = [key for key in LABELS if key in source.columns][:1] or refuse_labels(source, further, LABELS)[:1]
+    labels = label_names(source.columns, name) or refuse_labels(source, further, label_names(further, name))
+    source.label_columns = labels[:1]
     if unused := [key for key in further if key not in source.columns]:
-        source.notes.append(f"Not used in {path.name}: {', '.join(unused)}.")
+        source.notes.append(f"Not used in {path.name}: {first(unused, SHOWN)}.")
     return source
+
+
+def may_be_images(array: Rows) -> bool:
+    """Whether an array has the shape and the type of images, with channels first or last."""
+    shape = array.shape
+    if shape is None or len(shape) not in (3, 4) or array.dtype.kind not in "biuf" or not all(shape):
+        return False
+    return len(shape) == 3 or bool({shape[1], shape[3]} & {1, 2, 3, 4})
+
+
+def choose_images(path: Path, names: Sequence[str]) -> str | None:
+    """The images among several arrays: those with a usual name, else the only ones, or the only ones for training; None without any.
+
+    Args:
+        path: of their file.
+        names: theirs, such as `images`, `train_images` or `train/images`.
+
+    Raises:
+        LeafwingError: several may be the images.
+    """
+
+    def plain(name: str) -> str:
+        return "_".join(word for word in _last(name).split("_") if word not in ("train", "training")) or name
+
+    usual = [name for name in names if plain(name) in IMAGES]
+    best = min(map(plain, usual), key=IMAGES.index, default="")
+    names = [name for name in usual if plain(name) == best] or names
+    if len(names) > 1:
+        names = [name for name in names if "train" in name.lower()] or names
+    if len(names) > 1:
+        number = f" ({len(names):,})" * (len(names) > SHOWN)
+        raise LeafwingError(
+            f"{path}: several arrays may be the images: {first(names, SHOWN)}{number}. One is needed, with all images "
+            "(n, height, width[, channels]): name it images, or save it in a file of its own."
+        )
+    return next(iter(names), None)
+
+
+def label_names(names: Iterable[str], images: str = "") -> list[str]:
+    """Those of some names that mean labels, best first; beside images called `train_images`, `train_labels` comes before others."""
+    words = _last(images).split("_")
+    paired = [
+        "_".join([*words[:index], label, *words[index + 1 :]])
+        for index, word in enumerate(words)
+        if word in IMAGES and len(words) > 1
+        for row in LABELS
+        for label in row
+    ]
+    for row in (paired, *LABELS):
+        if matching := [name for label in row for name in names if _last(name).lower() == label]:
+            return matching
+    return []
+
+
+def _last(name: str) -> str:
+    """The last part of a name in groups."""
+    return name.rpartition("/")[2]
+
+
+def describe_shapes(named: Mapping[str, Rows]) -> str:
+    """The names, shapes and types of some arrays, in words."""
+    shapes = [f"{name} {array.shape} {array.dtype}".strip() for name, array in named.items()]
+    return first(shapes, SHOWN) or "nothing"
 
 
 def load_arrays(path: Path) -> dict[str, np.ndarray]:

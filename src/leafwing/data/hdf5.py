@@ -10,8 +10,20 @@ from typing import Any
 
 import numpy as np
 
-from leafwing.data.arrays import EXPECTED, IMAGES, LABELS, as_text, column, refuse_labels, row_entries, source_of
-from leafwing.data.lists import folder_of
+from leafwing.data.arrays import (
+    EXPECTED,
+    SHOWN,
+    as_text,
+    choose_images,
+    column,
+    describe_shapes,
+    label_names,
+    may_be_images,
+    refuse_labels,
+    row_entries,
+    source_of,
+)
+from leafwing.data.lists import first, folder_of
 from leafwing.data.matching import is_split
 from leafwing.data.sources import Column, Source
 from leafwing.errors import LeafwingError
@@ -22,7 +34,7 @@ CACHE = 64 * 2**20
 
 
 def open_hdf5(path: Path) -> Source:
-    """An HDF5 file. Its images are the only data set of their shape, or that with a usual name.
+    """An HDF5 file. Its images are the data set with a usual name, or else the only one of their shape, or for training.
 
     Raises:
         LeafwingError: h5py is missing; the file is damaged, or does not contain one data set of images.
@@ -54,20 +66,14 @@ def _open(path: Path, file: Any) -> Source:
         lambda name, item: named.update({name: item}) if isinstance(item, h5py.Dataset) else None
     )  # follows no links
     outside = [name for name, item in named.items() if item.external or item.is_virtual]
-    candidates = [name for name, item in named.items() if name not in outside and _has_images(item)]
-    usual = [name for name in candidates if name.rpartition("/")[2] in IMAGES]
-    if not candidates or (len(candidates) > 1 and len(usual) != 1):
-        shapes = ", ".join(f"{name} {item.shape} {item.dtype}" for name, item in named.items())
-        if candidates:
-            raise LeafwingError(
-                f"{path}: several data sets may be the images: {', '.join(candidates)}. Name one of them images, or leave the others "
-                "out (h5copy copies one)."
-            )
-        other = f"; in other files, which are not read: {', '.join(outside)}" if outside else ""
+    name = choose_images(
+        path, [key for key, item in named.items() if key not in outside and (_is_encoded(item) or may_be_images(item))]
+    )
+    if name is None:
+        other = f"; in other files, which are not read: {first(outside, SHOWN)}" if outside else ""
         raise LeafwingError(
-            f"{path}: expected {EXPECTED}, or the bytes of image files (n,); it contains {shapes or 'nothing'}{other}."
+            f"{path}: expected {EXPECTED}, or the bytes of image files (n,); it contains {describe_shapes(named)}{other}."
         )
-    name = candidates[0] if len(candidates) == 1 else usual[0]
     source = _encoded(path, named[name]) if _is_encoded(named[name]) else source_of("hdf5", path, named[name], "images")
     source.notes.insert(0, f"Images come from {name} in {path.name}.")
     count = len(named[name])
@@ -75,21 +81,12 @@ def _open(path: Path, file: Any) -> Source:
     elsewhere = [key for key in named if any(map(is_split, key.removeprefix(group).split("/")[:-1]))]  # of another split
     columns = {key: _column(item, count) for key, item in named.items() if key not in (name, *outside, *elsewhere)}
     source.columns = {key: values for key, values in columns.items() if values is not None}
-    labels = [key for key in columns if key.rpartition("/")[2] in LABELS]
-    source.label_columns = [key for key in labels if key in source.columns] or refuse_labels(source, named, labels)
+    labels = label_names(source.columns, name) or refuse_labels(source, named, label_names(columns, name))
+    source.label_columns = labels
     if unused := [key for key in named if key != name and key not in source.columns]:
-        source.notes.append(f"Not used in {path.name}: {', '.join(unused)}.")
+        source.notes.append(f"Not used in {path.name}: {first(unused, SHOWN)}.")
     source.close = file.close
     return source
-
-
-def _has_images(item: Any) -> bool:
-    """Whether a data set has the shape and the type of images."""
-    if _is_encoded(item):
-        return True
-    if item.shape is None or len(item.shape) not in (3, 4) or item.dtype.kind not in "biuf" or not all(item.shape):
-        return False
-    return len(item.shape) == 3 or bool({item.shape[1], item.shape[3]} & {1, 2, 3, 4})
 
 
 def _is_encoded(item: Any) -> bool:

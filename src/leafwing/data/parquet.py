@@ -14,8 +14,8 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from leafwing.data.arrays import IMAGES, row_entries
-from leafwing.data.label_lists import LABEL, class_name
+from leafwing.data.arrays import IMAGES, label_names, row_entries
+from leafwing.data.label_lists import class_name
 from leafwing.data.pictures import LARGEST_FILE, UnreadableImageError, UnusableImageError
 from leafwing.data.sources import DAMAGED, Column, Entry, Source
 from leafwing.errors import LeafwingError
@@ -58,9 +58,7 @@ def open_parquet(path: Path, files: Sequence[Path]) -> Source:
                 )
                 classes = None
             source.columns[field.name] = Column(kind, partial(tables.values, field.name, classes))
-    source.label_columns = [
-        key for key, column in source.columns.items() if key.lower() in (*LABEL, "labels") and column.kind != "boolean"
-    ]
+    source.label_columns = label_names([key for key, column in source.columns.items() if column.kind != "boolean"])
     if len(files) > 1:
         source.notes.append(f"Read together: {len(files):,} Parquet files, from {files[0].name} to {files[-1].name}.")
     source.notes.append(f"Images come from column {name}.")
