@@ -51,6 +51,24 @@ def test_arrays_of_several_types_are_images(tmp_path: Path, array: np.ndarray, e
     assert load(tmp_path / "images.npy", **data.options).fingerprint == data.fingerprint
 
 
+@pytest.mark.parametrize(("low", "high"), [(-0.01, 1), (-0.1, 1.1), (-0.05, 0.95)])
+def test_values_that_resampling_takes_below_0_are_black(tmp_path: Path, low: float, high: float) -> None:
+    values = np.clip(COLOUR / 255, 0, high)
+    values[0, 0, 0], values[0, 0, 1] = low, high
+    data = load(save(tmp_path / "images.npy", values), size=(20, 24))
+    expected = np.rint(values.clip(0, 1) * 255).astype(np.uint8)
+    assert np.array_equal(data.array, expected)
+    assert (
+        f"Values from 0 to 1 became 0 to 255; they go from {low:g} to {high:g}, as resampling leaves values from 0 to 1."
+        in data.notes
+    )
+
+
+def test_values_from_minus_1_are_not_taken_for_values_from_0(tmp_path: Path) -> None:
+    values = np.linspace(-0.11, 1, COLOUR.size).reshape(COLOUR.shape)
+    assert load(save(tmp_path / "images.npy", values), size=(20, 24)).array.min() == round(0.89 * 127.5)
+
+
 def test_names_in_an_npz_file(tmp_path: Path) -> None:
     np.savez(tmp_path / "set.npz", images=COLOUR, labels=[2, 10, 2, 1, 1, 10], more=np.zeros(3))
     data = load(tmp_path / "set.npz", size=(20, 24))

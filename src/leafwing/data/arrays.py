@@ -30,6 +30,8 @@ LABELS = (("labels", *LABEL), ("y", "targets", "y_train"))
 EXPECTED = (
     "images (n, height, width) or (n, height, width, channels), uint8 or floating-point numbers from 0 to 1 or -1 to 1"
 )
+OVERSHOOT = 0.1
+"""How far resampling may take values below 0 and above 1."""
 ONE_HOT = "one-hot rows become numbers by labels.argmax(1)"
 SHOWN = 8
 """Number of arrays that a message names."""
@@ -274,13 +276,17 @@ def _conversion(where: Path | str, array: Rows) -> tuple[Callable[[np.ndarray], 
         return lambda image: image.astype(np.uint8) * 255, "Values false and true became black and white."
     ranges = np.array([(block.min(), block.max()) for block in _blocks(array)], np.float64)
     low, high = float(ranges[:, 0].min()), float(ranges[:, 1].max())
-    if array.dtype.kind == "f" and (-1 <= low <= high <= 1 or 0 <= low <= high <= DARK):
-        black, white = -1.0 if low < 0 else 0.0, white_of(high)
+    resampled = -OVERSHOOT <= low < 0 and 1 - OVERSHOOT <= high <= 1 + OVERSHOOT
+    if array.dtype.kind == "f" and (resampled or -1 <= low <= high <= 1 or 0 <= low <= high <= DARK):
+        black = -1.0 if low < 0 and not resampled else 0.0
+        white = 1.0 if resampled else white_of(high)
 
         def scale(image: np.ndarray) -> np.ndarray:
-            return np.rint((np.asarray(image, np.float32) - black) * (255 / (white - black))).astype(np.uint8)
+            values = (np.asarray(image, np.float32) - black) * (255 / (white - black))
+            return np.rint(values).clip(0, 255).astype(np.uint8)
 
-        return scale, f"Values from {black:g} to {white:g} became 0 to 255."
+        all_values = f"; they go from {low:g} to {high:g}, as resampling leaves values from 0 to 1" * resampled
+        return scale, f"Values from {black:g} to {white:g} became 0 to 255{all_values}."
     if 0 <= low <= high <= 255:
         return lambda image: np.rint(image).astype(np.uint8), ""
     raise LeafwingError(f"{where}: expected {EXPECTED}; it has {array.dtype} values from {low:g} to {high:g}.")
