@@ -185,6 +185,19 @@ def test_one_damaged_json_does_not_drop_the_labels_of_the_others(tmp_path: Path)
     )
 
 
+@pytest.mark.parametrize("missing", [None, "", [], True])
+def test_a_first_sample_without_a_label_does_not_drop_those_of_the_others(tmp_path: Path, missing: Any) -> None:
+    labels = [missing, *["ab"[i % 2] for i in range(1, 24)]]
+    members: dict[str, bytes | str] = {}
+    for number, label in enumerate(labels):
+        members |= {f"{number:02d}.png": FILES[number % 12], f"{number:02d}.json": json.dumps({"label": label})}
+    data = load(tar(tmp_path / "set.tar", members))
+    assert data.spec.labels == ("a", "b")
+    assert [(reject.name, reject.reason) for reject in data.rejects] == [
+        ("00.png", "no label in JSON files beside the images")
+    ]
+
+
 def test_numbers_of_shards_that_are_missing_are_named(tmp_path: Path) -> None:
     for shard in (0, 2):
         tar(tmp_path / "set" / f"shard-{shard:06d}.tar", samples(4 * shard, 4 * shard + 4))

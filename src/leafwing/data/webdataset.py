@@ -33,10 +33,10 @@ def read_labels(source: Source) -> LabelList | None:
         if problem:
             damaged.append(problem)
             continue
-        label = next((content[key] for key in KEYS if key in content), None)
-        if label is None and not values:  # the others have the same keys
+        key = next((key for key in KEYS if key in content), None)
+        if key is None and not values:  # the others have the same keys
             return None
-        if text := label_of(label):
+        if key is not None and (text := label_of(content[key])):
             values[owners[file]] = text
     source.used_files |= {*owners} if values else set()
     if damaged:
