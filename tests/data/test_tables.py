@@ -246,6 +246,13 @@ def test_rows_that_cannot_be_used_are_rejected_with_reasons(tmp_path: Path) -> N
     assert {*reasons} == {f"a/{row:07d}" for row in range(6, 12)}
 
 
+def test_a_chosen_column_without_labels_is_an_error(tmp_path: Path) -> None:
+    path = parquet(tmp_path / "a.parquet", {"image": images([*FILES]), "captions": [["a star", "a ring"]] * 12})
+    with pytest.raises(LeafwingError, match=r"labels='captions': this column of a\.parquet contains no labels"):
+        load(path, labels="captions")
+    assert "caption" in load(path).spec.fields
+
+
 @pytest.mark.parametrize("features", [None, CLASSES])
 @pytest.mark.parametrize("missing", [None, float("nan")])
 def test_whole_numbers_that_pandas_stored_as_floats_are_classes(

@@ -110,7 +110,7 @@ def _assign_own(source: Source, chosen: str | None, name: str) -> None:
     """Labels that the entries have already, or that are a column; rows without one are rejected. `name` as for `assign`.
 
     Raises:
-        LeafwingError: there is no such column, several that may be the labels, or one with fractions.
+        LeafwingError: there is no such column, or no label in it; several may be the labels; or one has fractions.
     """
     if chosen == "none":
         for entry in source.entries:
@@ -136,6 +136,10 @@ def _assign_own(source: Source, chosen: str | None, name: str) -> None:
         for entry, label in zip(source.entries, _labels_of(values), strict=True):
             entry.label = label
         if all(entry.label is None for entry in source.entries):
+            if chosen:
+                raise InvalidOption(
+                    "labels", chosen, f"this column of {source.path.name} contains no labels; give none or another"
+                )
             source.notes.append(f"{column} in {source.path.name} contains no labels.")
             break
         failures = {
