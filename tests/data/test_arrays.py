@@ -69,6 +69,14 @@ def test_values_from_minus_1_are_not_taken_for_values_from_0(tmp_path: Path) -> 
     assert load(save(tmp_path / "images.npy", values), size=(20, 24)).array.min() == round(0.89 * 127.5)
 
 
+def test_pickled_objects_are_refused_with_what_to_do(tmp_path: Path) -> None:
+    np.savez(tmp_path / "set.npz", images=COLOUR, labels=np.array(["cat"] * 6, object))
+    with pytest.raises(
+        LeafwingError, match=r"set\.npz: labels\.npy contains Python objects, .*save texts as array\.astype\(str\)"
+    ):
+        load(tmp_path / "set.npz")
+
+
 def test_names_in_an_npz_file(tmp_path: Path) -> None:
     np.savez(tmp_path / "set.npz", images=COLOUR, labels=[2, 10, 2, 1, 1, 10], more=np.zeros(3))
     data = load(tmp_path / "set.npz", size=(20, 24))

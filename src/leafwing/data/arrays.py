@@ -174,6 +174,11 @@ def _check_members(path: Path) -> None:
                     np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
                 )
                 shape, _, dtype = read_header(member)
+                if dtype.hasobject:
+                    raise LeafwingError(
+                        f"{path}: {info.filename} contains Python objects, which are pickled and could execute code, and is not read: "
+                        "save texts as array.astype(str), numbers as array.astype(int)"
+                    )
                 size = math.prod(shape) * dtype.itemsize
                 if size != info.file_size - member.tell():
                     raise ValueError(
