@@ -142,11 +142,15 @@ def _assign_own(source: Source, chosen: str | None, name: str) -> None:
                 )
             source.notes.append(f"{column} in {source.path.name} contains no labels.")
             break
+        without = [(entry, value) for entry, value in zip(source.entries, values, strict=True) if entry.label is None]
         failures = {
-            entry.name: f"cannot be read: {clean(str(value))}"
-            for entry, value in zip(source.entries, values, strict=True)
-            if isinstance(value, Exception)
+            entry.name: f"cannot be read: {clean(str(value))}" for entry, value in without if isinstance(value, Exception)
         }
+        if negative := [value for _, value in without if isinstance(value, int | float) and value < 0]:
+            source.notes.append(
+                f"Negative numbers in {column} mean no label: {len(negative):,}, such as {negative[0]}; if they are a class, number "
+                "the classes from 0."
+            )
         _reject_unlabelled(source, failures, f"no label in {column}")
         source.notes.append(f"{ORIGINS[1]}{column} in {source.path.name}.")
     if everywhere:
