@@ -57,6 +57,14 @@ CHOICES: dict[str, dict[str, Any]] = {
         "augment": "diff",
         "condition_scale": 4.0,
     },
+    "cgan+diff, scale 6": {
+        "recipe": "cgan",
+        "width": 32,
+        "batch": 64,
+        "ema": 10_000,
+        "augment": "diff",
+        "condition_scale": 6.0,
+    },
     "cgan+diff, scale 10": {
         "recipe": "cgan",
         "width": 32,
