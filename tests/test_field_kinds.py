@@ -106,6 +106,24 @@ def test_in_a_mirrored_image_left_is_right() -> None:
     assert torch.equal(without.mirror(torch.tensor([[1, 2]])), torch.tensor([[1, 2]])), "no word for right"
 
 
+@pytest.mark.parametrize(
+    ("names", "order"),
+    [
+        (("left_eye", "right_eye", "beak"), [1, 0, 2]),
+        (("LeftEye", "RightEye"), [1, 0]),
+        (("LEFT_EYE", "beak", "RIGHT_EYE"), [2, 1, 0]),
+        (("Left eye", "right eye"), [1, 0]),
+        (("LeftEye", "beak"), [0, 1]),
+        (("left", "LEFT", "right"), [2, 1, 0]),
+    ],
+)
+def test_mirroring_exchanges_points_whose_names_differ_in_left_and_right(names: tuple[str, ...], order: list[int]) -> None:
+    points = torch.rand(2, len(names), 3)
+    expected = points[:, order]
+    expected[..., 0] = 1 - expected[..., 0]
+    assert torch.equal(Keypoints(names).mirror(points), expected)
+
+
 def test_one_of_several_captions_is_chosen() -> None:
     """Samples may have fewer captions than others: the rest is padding, which is never chosen."""
     alternatives = torch.tensor([[[1, 0], [2, 0], [3, 0]], [[4, 5], [0, 0], [0, 0]], [[0, 0], [0, 0], [0, 0]]])

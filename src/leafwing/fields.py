@@ -414,8 +414,7 @@ class Caption(Field):
         if not {"left", "right"} <= {*self.words}:
             return stored
         left, right = (self.words.index(word) + 1 for word in ("left", "right"))
-        swapped = torch.where(stored == left, right, torch.where(stored == right, left, stored))
-        return swapped.to(stored.dtype)
+        return torch.where(stored == left, right, torch.where(stored == right, left, stored)).to(stored.dtype)
 
     def encode(self, text: str) -> list[int]:
         """The numbers of the known words of a text, at most `length`, without padding."""
@@ -501,7 +500,7 @@ class Keypoints(Field):
     """Named points: float32 (n, points, 3), x and y as fractions of the image, and 1 if visible, else 0.
 
     Args:
-        names: names of the points, in order. Mirroring exchanges `left_eye` and `right_eye`, and so on.
+        names: names of the points, in order. Mirroring exchanges `left_eye` and `right_eye`, `LeftEye` and `RightEye`, and so on.
     """
 
     kind: ClassVar[str] = "keypoints"
@@ -513,9 +512,10 @@ class Keypoints(Field):
         return (len(self.names), 3)
 
     def mirror(self, stored: Tensor) -> Tensor:
-        swap = {"left": "right", "right": "left"}
-        mirrored = ["".join(swap.get(part, part) for part in re.split(r"(left|right)", name)) for name in self.names]
-        order = [self.names.index(other) if other in self.names else i for i, other in enumerate(mirrored)]
+        names = [name.lower() for name in self.names]
+        names = names if len({*names}) == len(names) else [*self.names]
+        mirrored = [re.sub("left|right", lambda side: "right" if side[0] == "left" else "left", name) for name in names]
+        order = [names.index(other) if other in names else i for i, other in enumerate(mirrored)]
         points = stored[:, order].clone()
         points[..., 0] = 1 - points[..., 0]
         return points

@@ -347,6 +347,22 @@ def test_mirrored_captions_exchange_left_and_right(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("caption", "note"),
+    [
+        ("cat on the left", "Captions have the word left, but not right: in mirrored images it stays, and is wrong."),
+        ("right of a dog", "Captions have the word right, but not left: in mirrored images it stays, and is wrong."),
+        ("cat left of dog right", ""),
+        ("a cat", ""),
+    ],
+)
+def test_a_side_that_cannot_be_exchanged_is_noted(tmp_path: Path, caption: str, note: str) -> None:
+    source = write_with(tmp_path, {"captions.csv": lines("file,caption", *(f"{name},{caption}" for name in NAMES))})
+    for mirror in (False, True):
+        about = [text for text in load(source, size=40, mirror=mirror).notes if "mirrored" in text]
+        assert [text.partition(" Omit")[0] for text in about] == [note] * (mirror and bool(note))
+
+
 def test_names_in_lists() -> None:
     from leafwing.data.lists import Names
 

@@ -114,6 +114,18 @@ def encode(values: Mapping[int, list[str]], notes: list[str]) -> tuple[Caption, 
     return field, {index: captions for index, captions in encoded.items() if captions}, failures
 
 
+def describe_mirrored(field: Caption) -> str:
+    """What is wrong with captions in mirrored images, as a sentence; empty if nothing is."""
+    sides = [word for word in ("left", "right") if word in field.words]
+    if len(sides) != 1:
+        return ""
+    other = "right" if sides == ["left"] else "left"
+    return (
+        f"Captions have the word {sides[0]}, but not {other}: in mirrored images it stays, and is wrong. Omit --mirror, or reword "
+        "the captions."
+    )
+
+
 def stack(field: Caption, values: Sequence[list[list[int]]]) -> np.ndarray:
     """Word numbers of every image as one column: int64 (n, captions, length), padded with 0."""
     column = np.zeros((len(values), max(map(len, values), default=1), field.length), np.int64)

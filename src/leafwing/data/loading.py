@@ -19,6 +19,7 @@ from leafwing.data import derive, joining, lacking, layouts, pairs, pictures, re
 from leafwing.data import labels as labelling
 from leafwing.data import levels as grey_levels
 from leafwing.data.built_in import has_points, load_built_in, own_inputs
+from leafwing.data.captions import describe_mirrored
 from leafwing.data.dataset import Dataset
 from leafwing.data.lacking import Accept
 from leafwing.data.levels import Levels
@@ -34,7 +35,7 @@ from leafwing.data.reading import DecodeProgress, EntryInfo
 from leafwing.data.sources import RejectedFile, Source
 from leafwing.data.stacked import digits_of, is_stacked, stacks
 from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
-from leafwing.fields import Field, Image
+from leafwing.fields import Caption, Field, Image
 from leafwing.game import DataSpec
 
 _NAMED = 3
@@ -567,6 +568,8 @@ def _dataset(
     options = about.options | {"background": background, "mirror": mirror} | ({"input": input} if input else {})
     options |= {"bits": bits} if bits is not None else {}
     options |= {"labels": chosen_labels} if chosen_labels is not None else {}
+    captions = pack.fields.get("caption")
+    mirrored = describe_mirrored(captions) if mirror and isinstance(captions, Caption) else ""
     data = Dataset(
         spec,
         {name: column for name, column in columns.items() if column is not None},
@@ -574,7 +577,7 @@ def _dataset(
         describe(place),
         options,
         sorted(rejects + about.rejects, key=lambda reject: reject.name),
-        [*notes, *about.notes],
+        [*notes, *about.notes, *filter(None, [mirrored])],
         pictures_of=pack.tiles,
         sources={name: os.path.abspath(path) for name, path in place.items()} if isinstance(place, dict) else {},
     )
