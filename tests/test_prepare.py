@@ -334,6 +334,24 @@ def test_lists_of_labels_and_captions_are_copied_and_those_of_positions_are_not(
     assert {"box"}.isdisjoint(data.spec.fields)
 
 
+def test_crowds_in_coco_are_not_used(boxes: Path, tmp_path: Path) -> None:
+    annotations = [
+        {"image_id": 0, "bbox": [40, 30, 80, 40], "iscrowd": 0},
+        {"image_id": 0, "bbox": [0, 0, 250, 190], "iscrowd": 1},
+        {"image_id": 1, "bbox": [0, 0, 250, 190], "iscrowd": 1},
+    ]
+    content = {"images": [{"id": i, "file_name": n} for i, n in enumerate(BOXES)], "annotations": annotations}
+    (tmp_path / "list.json").write_text(json.dumps(content))
+    result = leafwing.prepare(boxes, boxes=tmp_path / "list.json", size=60, every_box=True, out=tmp_path / "out")
+    assert [float(rows_of(result)["a/0.png"][key]) for key in ("left", "top", "side")] == pytest.approx([40, 10, 80])
+    assert [(item.name, item.reason) for item in result.rejected] == [("b/1.png", "only crowds (iscrowd) in list.json")]
+    assert "Annotations of crowds (iscrowd) in list.json are not used: 2." in result.notes
+    content["annotations"] = annotations[1:]
+    (tmp_path / "list.json").write_text(json.dumps(content))
+    with pytest.raises(LeafwingError, match=r"list\.json has none of a picture here \(only crowds"):
+        leafwing.prepare(boxes, boxes=tmp_path / "list.json", size=60, out=tmp_path / "out2")
+
+
 def test_sizes_in_coco_that_are_no_sizes_count_as_unknown(boxes: Path, tmp_path: Path) -> None:
     images = [{"id": 0, "file_name": "a/0.png", "width": 10**400, "height": "x"}]
     content = {"images": images, "annotations": [{"image_id": 0, "bbox": [40, 30, 80, 40]}]}

@@ -99,6 +99,28 @@ def test_every_layout_of_boxes(tmp_path: Path, layout: str) -> None:
     assert report.fields["box"]["area"] == {"min": 0.08, "median": 0.16, "max": 0.5}
 
 
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        (["10,10,30,30,20,20", "20,0,50,20,30,20"], [[0.1, 0.2, 0.2, 0.4], [0.2, 0, 0.3, 0.4]]),
+        (["10,10,30,30,21,21", "20,0,50,20,31,21"], [[0.1, 0.2, 0.2, 0.4], [0.2, 0, 0.3, 0.4]]),
+        (["0,0,200,100,200,100", "0,0,200,100,200,100"], [[0, 0, 1, 1], [0, 0, 1, 1]]),
+        (["10,10,110,60,100,50", "20,0,50,20,100,50"], [[0.1, 0.2, 0.9, 0.8], [0.2, 0, 0.3, 0.4]]),
+    ],
+    ids=[
+        "sides of the boxes",
+        "with both edges",
+        "whole images of another size",
+        "sizes of the images, one of which a box has",
+    ],
+)
+def test_whose_width_and_height_a_list_of_corners_has(tmp_path: Path, rows: list[str], expected: list[list[float]]) -> None:
+    text = lines("file,left,top,right,bottom,width,height", *(f"{n},{row}" for n, row in zip(NAMES, rows, strict=False)))
+    data = load(write_with(tmp_path, {"boxes.csv": text}, NAMES[:2]), size=(50, 100), fit="stretch")
+    np.testing.assert_allclose(data.columns["box"], expected, rtol=1e-6)
+    assert ("The columns width and height in boxes.csv are not used" in notes(data)) == rows[0].startswith("10,10,30")
+
+
 def test_voc_folders_beside_a_folder_of_images(tmp_path: Path) -> None:
     files = {f"VOC2012/Annotations/{n[:1]}.xml": voc(b) for n, b in zip(NAMES, BOXES, strict=True)}
     data = load(write_with(tmp_path, files, [f"VOC2012/JPEGImages/{name}" for name in NAMES]), size=(50, 100))

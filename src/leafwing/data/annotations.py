@@ -156,6 +156,7 @@ def _read_coco(source: Source, file: str, names: Names, option: str, required: b
     indices = names.in_list([str(image["file_name"]) for image in listed.values()], source, file)
     people: dict[int, list[list[Landmark]]] = {}
     titles: Counter[str] = Counter()
+    crowds = 0
     for number, item in enumerate(items, 1):
         place = f"{where}, item {number} of annotations"
         try:
@@ -168,6 +169,11 @@ def _read_coco(source: Source, file: str, names: Names, option: str, required: b
             continue
         numbers = _numbers(values, place, key)
         index = indices[image["file_name"]]
+        if item.get("iscrowd"):  # a region with many objects
+            crowds += 1
+            if index is not None:
+                result.annotations.failures[index] = f"only crowds (iscrowd) in {file}"
+            continue
         titles[title] += 1
         if option == "boxes":
             if len(numbers) != 4:
@@ -180,7 +186,9 @@ def _read_coco(source: Source, file: str, names: Names, option: str, required: b
         elif any(numbers[2::3]):
             people.setdefault(index, []).append(_points(numbers, category.get("keypoints"), place))
     _choose_largest(people, result.annotations)
-    if [*titles] != [""] and option == "boxes":
+    if crowds:
+        result.annotations.notes.append(f"Annotations of crowds (iscrowd) in {file} are not used: {crowds:,}.")
+    if any(titles) and option == "boxes":
         counts = ", ".join(f"{clean(name)} {count:,}" for name, count in titles.most_common(6))
         result.annotations.notes.append(f"Categories in {file} are not used ({counts}{' ...' * (len(titles) > 6)}).")
     return result.finish()

@@ -218,19 +218,33 @@ def read_boxes(source: Source, files: Sequence[str], names: Names) -> Annotation
         result.note_unused(file, table)
         columns = table.columns
         indices = names.in_list([cells[columns["file"]] for _, cells in table.rows], source, file)
+        boxes: list[list[float]] = []
         for line, cells in table.rows:
             where = f"{table.where}, line {line}"
             numbers = {role: _number(cells[index], where, role) for role, index in columns.items() if role != "file"}
             if "right" in numbers:
                 numbers["width"], numbers["height"] = numbers["right"] - numbers["left"], numbers["bottom"] - numbers["top"]
-            box = [numbers.get(role, 0.0) for role in ("left", "top", "width", "height", "image width", "image height")]
-            result.add_box(
-                indices[cells[columns["file"]]],
-                cells[columns["file"]],
-                f"{file}, line {line}",
-                box,
+            boxes.append(
+                [numbers.get(role, 0.0) for role in ("left", "top", "width", "height", "image width", "image height")]
             )
+        if "image width" in columns and _repeat_sides(boxes):
+            boxes = [[*box[:4], 0.0, 0.0] for box in boxes]
+            result.annotations.notes.append(
+                f"The columns width and height in {file} are not used, because they are those of the boxes, not of the images."
+            )
+        for (line, cells), box in zip(table.rows, boxes, strict=True):
+            name = cells[columns["file"]]
+            result.add_box(indices[name], name, f"{file}, line {line}", box)
     return result.finish()
+
+
+def _repeat_sides(boxes: Sequence[Sequence[float]]) -> bool:
+    """Whether the columns that may be the sizes of the images have the sides of the boxes, possibly with both edges counted.
+
+    Boxes that all begin in the upper left corner may be whole images.
+    """
+    differences = {round(box[side + 2] - box[side], 3) for box in boxes for side in (2, 3)}
+    return differences <= {0, 1} and any(box[0] or box[1] for box in boxes)
 
 
 def read_points(source: Source, files: Sequence[str], names: Names) -> Annotations:
