@@ -311,27 +311,17 @@ def test_boxes(boxes: Path, tmp_path: Path, layout: str) -> None:
 
 def test_a_crop_of_every_box_and_by_share(boxes: Path, tmp_path: Path) -> None:
     write_boxes(boxes, "csv")
-    (boxes / "labels.csv").write_text("file,label\na/0.png,x\nb/1.png,y\n")
+    for name in ("labels.csv", "breeds.csv"):
+        (boxes / name).write_text("file,label\na/0.png,x\nb/1.png,y\n")
     result = leafwing.prepare(boxes, boxes=True, every_box=True, share=0.8, size=64, out=tmp_path / "out")
     files = sorted(path.relative_to(result.folder).as_posix() for path in result.folder.rglob("*.png"))
     assert files == ["a/0.png", "b/1-1.png", "b/1-2.png"]
     with Image.open(result.folder / "b/1-2.png") as image:
         matches = np.abs(np.asarray(image).astype(int) - COLOURS[1]).sum(2) < 180
         assert matches.sum() == pytest.approx((0.8 * 64) ** 2, rel=0.06)
-    assert any(note.startswith("Not copied: labels.csv") for note in result.notes)
-
-
-def test_lists_of_labels_and_captions_are_copied_and_those_of_positions_are_not(boxes: Path, tmp_path: Path) -> None:
-    write_boxes(boxes, "csv")
-    (boxes / "labels.csv").write_text("file,label\na/0.png,x\nb/1.png,y\n")
-    (boxes / "captions.csv").write_text("file,caption\na/0.png,red\nb/1.png,green\n")
-    (boxes / "notes.txt").write_text("nothing")
-    result = leafwing.prepare(boxes, boxes=True, size=60, out=tmp_path / "out")
-    assert sorted(path.name for path in result.folder.iterdir()) == ["a", "b", "captions.csv", "labels.csv", "prepared.csv"]
     data = load(result.folder)
-    assert data.spec.labels == ("x", "y")
-    assert {"caption"} <= {*data.spec.fields}
-    assert {"box"}.isdisjoint(data.spec.fields)
+    assert [data.spec.labels[label] for label in data.labels] == ["x", "y", "y"]
+    assert any(note.startswith("Not copied: breeds.csv") for note in result.notes)
 
 
 def test_crowds_in_coco_are_not_used(boxes: Path, tmp_path: Path) -> None:

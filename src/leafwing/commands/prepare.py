@@ -78,8 +78,9 @@ def prepare(
 ) -> Preparation:
     """Writes aligned square crops of photographs: two landmarks of each at the same places, or the surroundings of a box.
 
-    Names and folders are kept, and so are lists of labels and captions. Each crop is resampled once. A contact sheet beside the output
-    folder shows pictures with their landmarks and the crops; `prepared.csv` has the place of each crop, or why there is none.
+    Names and folders are kept; labels and captions are written as lists of the crops. Each crop is resampled once. A contact sheet
+    beside the output folder shows pictures with their landmarks and the crops; `prepared.csv` has the place of each crop, or why there
+    is none.
 
     Args:
         source: a folder or archive of pictures, with files of landmarks or boxes beside them; never changed.
@@ -103,6 +104,7 @@ def prepare(
         LeafwingError: invalid input, or not one picture is used; nothing was written.
         StorageError: the output cannot be written; nothing was written.
     """
+    from leafwing.commands import crop_lists
     from leafwing.data import annotations
     from leafwing.data.pictures import strict
 
@@ -138,8 +140,8 @@ def prepare(
                 counts = "; ".join(f"{count:,} {text}" for text, count in result.rules.items())
                 example = "".join(f". {item.name}: {item.reason}" for item in result.rejected[:1])
                 raise LeafwingError(f"{path}: not one of {result.pictures:,} pictures is used: {counts}{example}")
-            _copy_lists(opened, temporary, rules.every_box, result.notes)
             files.write(temporary / TABLE, _table(outcomes))
+            result.notes += crop_lists.write(opened, _by_picture(outcomes), temporary, listed.used)
             drawing = temporary.with_suffix(".png")
             files.write(drawing, _draw(opened, outcomes, temporary))
             with files.storage(str(target)):
@@ -279,23 +281,25 @@ def _choose_paths(
     entries: Sequence[Entry], counts: Mapping[int, int]
 ) -> dict[tuple[int, int], tuple[PurePosixPath, PurePosixPath]]:
     """Where each crop of each picture is written, and where if it must be PNG; no path twice. Keys: picture, crop."""
+    from leafwing.commands.crop_lists import CAPTIONS, LABELS
 
     def below(name: str) -> PurePosixPath:
         path = safe_path(name)
-        return path if path.parts[0].casefold() != TABLE else PurePosixPath(f"{TABLE}-2", *path.parts[1:])
+        top = path.parts[0].casefold()
+        return PurePosixPath(f"{top}-2", *path.parts[1:]) if top in (TABLE, LABELS, CAPTIONS) else path
 
     used = {folded(parent) for entry in entries for parent in below(entry.name).parents}
-    paths: dict[tuple[int, int], tuple[PurePosixPath, PurePosixPath]] = {}
+    paths: dict[tuple[int, int], PurePosixPath] = {}
     for index, entry in enumerate(entries):
         for number in range(counts.get(index, 0)):
             path = below(entry.name)
             if counts[index] > 1:
                 path = path.with_name(shortened(f"{path.stem}-{number + 1}{path.suffix}"))
-            path = other = reserve(path, used)
-            if path.suffix.lower() != ".png":
-                other = reserve(path.with_name(shortened(f"{path.stem}.png")), used)
-            paths[index, number] = path, other
-    return paths
+            paths[index, number] = reserve(path, used)
+    return {  # the names of all pictures come first
+        key: (path, path if path.suffix.lower() == ".png" else reserve(path.with_name(shortened(f"{path.stem}.png")), used))
+        for key, path in paths.items()
+    }
 
 
 def _write_crops(source: Source, listed: Annotations, cropper: Cropper, folder: Path, progress: Reporter) -> list[Outcome]:
@@ -380,44 +384,13 @@ def _examine(outcomes: Sequence[Outcome], cropper: Cropper, folder: Path, result
     }
 
 
-def _copy_lists(source: Source, folder: Path, several: bool, notes: list[str]) -> None:
-    """Copies the lists from which `train` reads labels and captions. Those of positions would be wrong for the crops."""
-    from leafwing.data import captions, labels
-    from leafwing.data.lists import Names
-
-    scratch = replace(
-        source,
-        entries=[replace(entry) for entry in source.entries],
-        rejects=[],
-        notes=[],
-        used_files=set(),
-        other_encodings=set(),
-    )
-    labels.assign(scratch)
-    lists = {*scratch.used_files}
-    for _, read in captions.layouts(scratch, Names(source.entries)):
-        if (listed := read()) is not None and listed.values:
-            lists |= {*listed.used}
-            break
-    if not lists:
-        return
-    names = sorted(lists)
-    shown = ", ".join(names[:3]) + " ..." * (len(names) > 3)
-    if several:
-        notes.append(f"Not copied: {shown}, because pictures have several crops, with other names.")
-        return
-    used = {folded(PurePosixPath(path.relative_to(folder))) for path in folder.rglob("*")} | {TABLE}
-    for name in names:
-        path = safe_path(name)
-        if folded(path) in used:
-            notes.append(f"Not copied: {name}, because of another file of that name.")
-            continue
-        used.add(folded(path))
-        content = source.read(source.side_files[name])
-        with files.storage(str(folder / path)):
-            (folder / path).parent.mkdir(parents=True, exist_ok=True)
-            (folder / path).write_bytes(content)
-    notes.append(f"Copied, with lines of pictures that are not used: {shown}.")
+def _by_picture(outcomes: Sequence[Outcome]) -> dict[str, list[str]]:
+    """The crops of each picture that is used, as paths in the output folder."""
+    crops: dict[str, list[str]] = {}
+    for outcome in outcomes:
+        if outcome.file:
+            crops.setdefault(outcome.source, []).append(outcome.file)
+    return crops
 
 
 def _table(outcomes: Sequence[Outcome]) -> str:
@@ -466,7 +439,7 @@ def _report(
         how = f"{rules.names[0]} at {first[0]:g}, {first[1]:g} and {rules.names[1]} at {second[0]:g}, {second[1]:g}"
     else:
         how = f"squares of {rules.scale:.3g} times the longer side of the box"
-    result.notes += [*_describe_files(outcomes), *_describe_edges(outcomes, rules)]
+    result.notes += [*_describe_files(outcomes, rules), *_describe_edges(outcomes, rules)]
     size = f"{rules.size}x{rules.size}"
     progress.say(f"{result.written:,} crops of {size} from {result.pictures:,} pictures, by {listed.files}: {how}")
     for rule, text in rules.describe().items():
@@ -481,14 +454,18 @@ def _report(
     progress.say(f"before and after: {result.sheet}; each picture: {result.folder / TABLE}")
 
 
-def _describe_files(outcomes: Sequence[Outcome]) -> Iterator[str]:
-    """Notes on the types of files."""
+def _describe_files(outcomes: Sequence[Outcome], rules: Rules) -> Iterator[str]:
+    """Notes on the types and the names of files."""
     used = [outcome for outcome in outcomes if outcome.file]
     if any(outcome.file.lower().endswith((".jpg", ".jpeg", ".jpe", ".jfif")) for outcome in used):
         yield f"JPEG files are written as JPEG, quality {QUALITY}."
     changed = [item for item in used if PurePosixPath(item.file).suffix != PurePosixPath(item.source).suffix]
     if changed:
         yield f"Written as PNG, not as their own type of file: {len(changed):,}, such as {changed[0].file}."
+    pairs = [(PurePosixPath(item.source), PurePosixPath(item.file)) for item in used if not rules.every_box]
+    renamed = [f"{file} from {source}" for source, file in pairs if source.with_suffix("") != file.with_suffix("")]
+    if renamed:
+        yield f"Crops with other names than their pictures: {len(renamed):,}, such as {renamed[0]}."
 
 
 def _describe_edges(outcomes: Sequence[Outcome], rules: Rules) -> Iterator[str]:

@@ -99,6 +99,11 @@ def point_layouts(source: Source, names: Names, *, check: bool = True) -> Iterat
         yield ".cat files", partial(_read_cat, source, owners, [file for file in cat if file not in owners], check)
 
 
+def find_lists(source: Source) -> list[str]:
+    """The lists of a source that are lists of boxes or key points by their names."""
+    return _files(source, r"(boxes|parts|key_?points|landmarks)\.[ct]sv|(bounding_boxes|parts|part_locs)\.txt")
+
+
 def encode_boxes(values: Mapping[int, list[Any]], notes: list[str]) -> tuple[Box, dict[int, list[float]], dict[int, str]]:
     """The largest box of each image: left, top, width, height, and the width and height of the image if known, else 0."""
     if several := sum(len(boxes) > 1 for boxes in values.values()):
