@@ -2,8 +2,8 @@
 
 Each of several sources is labelled by itself: by its lists, its class folders, or its own labels. Classes of the same name are then
 one class. Sources that all lack labels, and have their images in one folder each, are classes themselves, unless they are splits or
-shards of one set. If only some have labels, none are used, and a note says so. Lists of captions and positions are read together, see
-`side_fields`.
+shards of one set. If only some have labels, none are used, and a note says so. Captions and positions have one layout in all
+sources, see `side_fields`.
 """
 
 from __future__ import annotations
