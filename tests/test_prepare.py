@@ -342,6 +342,16 @@ def test_crowds_in_coco_are_not_used(boxes: Path, tmp_path: Path) -> None:
         leafwing.prepare(boxes, boxes=tmp_path / "list.json", size=60, out=tmp_path / "out2")
 
 
+def test_files_beside_pictures_that_are_not_used_are_one_note(boxes: Path, tmp_path: Path) -> None:
+    write_boxes(boxes, "csv")
+    for name in "abcd":
+        (boxes / f"{name}.json").write_text("{}")
+    result = leafwing.prepare(boxes, boxes=True, size=60, out=tmp_path / "out")
+    assert [note for note in result.notes if note.startswith("Not used")] == [
+        "Not used: a.json, b.json, c.json ..., because the boxes come from boxes.csv; --boxes FILE chooses."
+    ]
+
+
 def test_sizes_in_coco_that_are_no_sizes_count_as_unknown(boxes: Path, tmp_path: Path) -> None:
     images = [{"id": 0, "file_name": "a/0.png", "width": 10**400, "height": "x"}]
     content = {"images": images, "annotations": [{"image_id": 0, "bbox": [40, 30, 80, 40]}]}

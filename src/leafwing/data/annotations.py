@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from leafwing.data import positions
-from leafwing.data.lists import Annotations, Layout, Names, read_json, read_text, read_texts
+from leafwing.data.lists import Annotations, Layout, Names, first, read_json, read_text, read_texts
 from leafwing.data.positions import Collected
 from leafwing.data.sources import Source, clean
 from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
@@ -47,10 +47,11 @@ def read(source: Source, option: str, file: str | None = None) -> Annotations:
     names = Names(source.entries)
     layouts = _layouts(source, names, option) if file is None else _listed(source, names, option, file)
     empty: list[str] = []
+    others: list[str] = []
     chosen: Annotations | None = None
     for files, read_files in layouts:
         if chosen is not None:
-            chosen.notes.append(f"Not used: {files}, because {chosen.files} has {OPTIONS[option]}; --{option} FILE chooses.")
+            others.append(files)
             continue
         result = read_files()
         if result is None:
@@ -64,6 +65,10 @@ def read(source: Source, option: str, file: str | None = None) -> Annotations:
         raise LeafwingError(
             f"{source.path}: no {OPTIONS[option]} of its pictures: "
             + ("; ".join(empty) if empty else f"there is no {LAYOUTS[option]}; --{option} FILE names a list")
+        )
+    if others:
+        chosen.notes.append(
+            f"Not used: {first(others)}, because the {OPTIONS[option]} come from {chosen.files}; --{option} FILE chooses."
         )
     return chosen
 
