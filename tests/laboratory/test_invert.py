@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 import torch
 from linear_world import dataset, generate, pixels, shuffle, train_run, world
+from PIL import Image
 from torch import Tensor
 
 from leafwing import cli
+from leafwing.data import load
 from leafwing.errors import LeafwingError
 from leafwing.game import Abilities, DataSpec, Game, Output
 from leafwing.laboratory.fitting import Box, fit, load_targets
@@ -139,6 +141,40 @@ def test_image_files_are_resized_like_the_training_data(tmp_path: Path) -> None:
     single = invert(model, held_out=data, features=pixels(), file=tmp_path / "p1.png", starts=1, steps=30, method="lbfgs")
     assert single.figures["error"]["lbfgs"] < 0.01
     assert np.allclose(single.arrays["latents"][0], model.latents(2, seed=7)[1].numpy(), atol=0.3)
+
+
+@pytest.mark.parametrize(
+    ("mode", "options"),
+    [
+        ("L", {}),
+        ("L", {"fit": "pad", "background": "black"}),
+        ("L", {"crop_from": 24}),
+        ("I;16", {}),
+        ("I;16", {"levels": "0:4095"}),
+        ("I;16", {"levels": "1%:99%", "bits": 16}),
+        ("I;16", {"bits": 16, "crop_from": "20x28"}),
+    ],
+)
+def test_a_file_of_the_data_is_the_same_picture_as_in_the_data(tmp_path: Path, mode: str, options: dict[str, Any]) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for i, image in enumerate(np.random.default_rng(0).integers(0, 256, (5, 40, 48), dtype=np.uint8)):
+        Image.fromarray(image * np.uint16(16) if mode == "I;16" else image).save(folder / f"{i}.png")
+    data = load(folder, size=16, channels=1, cache=tmp_path / "cache", **options)
+    targets = load_targets(world(channels=1), data, "", file=folder)
+    pixels = targets.pixels.permute(0, 2, 3, 1).numpy()
+    assert pixels.dtype == data.array.dtype
+    assert np.array_equal(pixels, data.array)
+
+
+def test_a_folder_with_more_images_than_are_inverted_says_so(tmp_path: Path) -> None:
+    model = world()
+    data = dataset(model, model.sample(1))
+    for i in range(70):
+        Image.new("RGB", (16, 16), (i, 0, 0)).save(tmp_path / f"{i:02d}.png")
+    finding = invert(model, held_out=data, features=pixels(), file=tmp_path, starts=1, steps=1, method="lbfgs", weight=0)
+    assert finding.figures["pictures"] == 64
+    assert any("has 70 images, and these are the first 64 by name" in line for line in finding.words)
 
 
 def test_invalid_input_is_refused(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from leafwing.data import Dataset
 from leafwing.errors import InvalidOption, LeafwingError
-from leafwing.fields import Attributes, Label
+from leafwing.fields import Attributes, Image, Label
 from leafwing.game import Batch, eval_mode
 from leafwing.laboratory.latents import NO_CONDITIONS, Conditions, parse_numbers
 from leafwing.model import Model
@@ -226,15 +226,17 @@ class Targets:
 
     Args:
         names: name of each image.
-        pixels: uint8 (n, channels, height, width).
+        pixels: uint8 or uint16 (n, channels, height, width).
         images: the same as floats in [-1, 1].
         conditions: their conditions.
+        left_out: number of further files of a folder, of which only the first `CHUNK` by name are used.
     """
 
     names: list[str]
     pixels: Tensor
     images: Tensor
     conditions: Batch
+    left_out: int = 0
 
 
 def load_targets(
@@ -247,12 +249,14 @@ def load_targets(
         data: the data set.
         pictures: indices in the order of `data` shuffled with seed 0: `3,5,8` or `0:10`; indices out of range are ignored.
         conditions: conditions of all images; the others are theirs in the data.
-        file: an image file or folder to use instead, resized like the run's data.
+        file: an image file or folder to use instead, read like the images of `data`; of larger ones that these are windows of, the
+            centre.
 
     Raises:
         LeafwingError: no such images, or a condition that is neither in the data nor specified. (Attributes then follow the run's
             own data.)
     """
+    left_out, rows = 0, None
     if file is None:
         numbers = [number for number in parse_numbers("pictures", pictures) if number < len(data)]
         if not numbers:
@@ -260,8 +264,7 @@ def load_targets(
         rows = data.epoch(0, 0)[0][numbers]
         names, pixels = [str(number) for number in numbers], torch.from_numpy(data.array[rows])
     else:
-        names, pixels = _read(file, data)
-        rows = None
+        names, pixels, left_out = _read(file, data)
     values = dict(conditions) if rows is None else real_conditions(model, data, rows, conditions)
     for name in model.output.conditions:
         if name not in values and name != "attributes":
@@ -270,7 +273,7 @@ def load_targets(
                 f"this run generates its {model.output.field} from {name}, which these images do not have: set it, as in {example}"
             )
     pixels = pixels.permute(0, 3, 1, 2)
-    return Targets(names, pixels, to_floats(pixels).to(model.device), model.conditions(len(names), **values))
+    return Targets(names, pixels, to_floats(pixels).to(model.device), model.conditions(len(names), **values), left_out)
 
 
 def real_conditions(model: Model, data: Dataset, rows: np.ndarray, conditions: Conditions = NO_CONDITIONS) -> dict[str, Any]:
@@ -299,26 +302,35 @@ def real_conditions(model: Model, data: Dataset, rows: np.ndarray, conditions: C
     return values
 
 
-def _read(path: Path, data: Dataset) -> tuple[list[str], Tensor]:
-    """The names and pixels (n, height, width, channels) of an image file, or of the images in a folder."""
-    from leafwing.data import pictures, sources
+def _read(path: Path, data: Dataset) -> tuple[list[str], Tensor, int]:
+    """The names and pixels (n, height, width, channels) of an image file, or of the first images in a folder, and how many it has
+    besides these."""
+    from leafwing.data import levels, pictures, sources
     from leafwing.data.options import check
 
     if not path.exists():
         raise InvalidOption("file", path, "no such file or folder")
-    spec = data.spec
-    target = check((spec.height, spec.width), spec.channels, data.options["fit"], data.options["background"]).target(
-        (0, 0), 0
+    kind, options = data.spec.fields["image"], data.options
+    assert isinstance(kind, Image)
+    size = (kind.height, kind.width)
+    chosen = check(
+        size, kind.channels, options["fit"], options["background"], options.get("crop_from"), levels=options.get("levels")
     )
+    target = replace(chosen.target(size, kind.channels, kind.bits), levels=levels.choose(chosen.levels, []))
+    top, left = (
+        (target.height - kind.height) // 2,
+        (target.width - kind.width) // 2,
+    )  # the centre, see `Dataset.with_windows`
     files = [file for file in sources.list_files(path)[0] if not sources.is_side(file.name)]
-    names, pixels = [], []
+    names, images = [], []
     with pictures.strict():
         for file in files[:CHUNK]:
             try:
-                pixels.append(torch.from_numpy(pictures.decode(Path(file.path).read_bytes(), target).pixels.copy()))
+                pixels = pictures.decode(Path(file.path).read_bytes(), target).pixels
             except (OSError, pictures.UnusableImageError) as error:
                 raise InvalidOption("file", file.path, f"{error}") from None
+            images.append(pixels[top : top + kind.height, left : left + kind.width])
             names.append(Path(file.name).stem)
-    if not pixels:
+    if not images:
         raise InvalidOption("file", path, "no images in this folder")
-    return names, torch.stack(pixels)
+    return names, torch.from_numpy(np.stack(images)), len(files) - len(images)

@@ -82,7 +82,7 @@ def invert(
         conditions: what all images are, by field: {"label": 3}; the rest is theirs in the data.
         report_progress: progress callback.
         pictures: indices of real images in the order shuffled with seed 0, such as 3,5,8 or 0:10.
-        file: an image file or folder to use instead.
+        file: an image file or folder to use instead; the first 64 images of a folder, by name.
         method: adam, lbfgs, encoder, hybrid (L-BFGS started from the encoder), or all that the run supports.
         starts: number of searches per image, started from the best of 100 random samples; the best result is used.
         steps: optimisation steps per search.
@@ -134,6 +134,11 @@ def invert(
         f"The best method for {n} images is {TITLES[winner]}: median error {error[winner]:.4f}, against {error['random']:.4f} for "
         f"the best of {POOL} random samples (mean squared error, pixels in [-1, 1])."
     ]
+    if targets.left_out:
+        words.append(
+            f"{file} has {n + targets.left_out:,} images, and these are the first {n} by name: to invert others, put them into a "
+            "folder of their own."
+        )
     longest = max(methods, key=lambda name: length[name])
     if length[longest] > LONG * length["prior"]:
         words.append(
