@@ -12,12 +12,12 @@ from PIL import Image
 from torch import Tensor, nn
 
 import leafwing
+from leafwing import fields
 from leafwing.data import Dataset
 from leafwing.game import Abilities, Batch, Clock, DataSpec, Game, Nets, Output, Player
 from leafwing.metrics.features import Features, load_features
 from leafwing.model import Model
 from leafwing.parts import priors
-from leafwing.pictures import to_pixels
 
 SIDE, SCALE = 16, 2
 TINY: dict[str, Any] = {"width": 8, "max_width": 16, "latent": 8, "batch": 8, "size": 16, "threads": 1, "precision": "fp32"}
@@ -65,6 +65,7 @@ def world(
     dark: bool = False,
     channels: int = 3,
     waves: int = 3,
+    bits: int = 8,
 ) -> Model:
     """A model of 16x16 images; `dark`: with a critic that prefers dark ones."""
     net: nn.Module = Waves(waves, channels) if kind == "waves" else Blocks(channels)
@@ -74,7 +75,8 @@ def world(
         encode=(lambda nets, x: nets.G.encode(x)) if encodes else None,
         judge=(lambda nets, x, inputs: -x.mean((1, 2, 3))) if dark else None,
     )
-    return Model(Game({"G": Player(net)}, [], abilities), DataSpec.images(SIDE, SIDE, channels, labels=labels))
+    spec = DataSpec.images(SIDE, SIDE, labels=labels, image=fields.Image(SIDE, SIDE, channels, bits))
+    return Model(Game({"G": Player(net)}, [], abilities), spec)
 
 
 def generate(nets: Nets, inputs: Batch, clock: Clock) -> Tensor:
@@ -85,7 +87,9 @@ def generate(nets: Nets, inputs: Batch, clock: Clock) -> Tensor:
 def dataset(model: Model, images: Tensor, labels: list[int] | None = None) -> Dataset:
     """Images as a data set."""
     options = {"fit": "crop", "background": "white"}
-    columns = {"image": to_pixels(images)} | ({} if labels is None else {"label": np.array(labels, np.int64)})
+    columns = {"image": model.spec.fields["image"].to_stored(images).numpy()} | (
+        {} if labels is None else {"label": np.array(labels, np.int64)}
+    )
     return Dataset(model.spec, columns, "0" * 64, "test", options)
 
 

@@ -15,6 +15,7 @@ from PIL import Image
 from leafwing import cli
 from leafwing.errors import LeafwingError
 from leafwing.laboratory.complete import Mask, _blend, _mask, _training_baselines, complete
+from leafwing.pixels import images_to_tensor
 
 pytestmark = pytest.mark.machine
 
@@ -76,6 +77,9 @@ def test_a_mask_file_is_white_where_the_image_is_known(tmp_path: Path) -> None:
     Image.fromarray(mask).save(tmp_path / "hole.png")
     model = world()
     assert torch.equal(_mask(tmp_path / "hole.png", model, 0), torch.from_numpy(mask).float() / 255)
+    grey = np.where(mask == 0, 30_000, 40_000).astype(np.uint16)
+    Image.fromarray(grey).save(tmp_path / "deep.png")
+    assert torch.equal(_mask(tmp_path / "deep.png", model, 0), torch.from_numpy(mask).float() / 255)
     data = dataset(model, model.sample(2))
     finding = complete(model, data=data, held_out=data, mask=tmp_path / "hole.png", pictures="0:2", starts=1, steps=2)
     assert finding.figures["missing"] == pytest.approx(30 / 256)
@@ -93,14 +97,15 @@ def test_blending_takes_gradients_from_the_sample_and_colours_from_the_image(mas
     assert not torch.allclose(other, picture, atol=0.05)
 
 
-def test_the_nearest_training_image_is_nearest_in_the_known_pixels_and_not_the_image_itself() -> None:
-    model = world()
+@pytest.mark.parametrize("bits", [8, 16])
+def test_the_nearest_training_image_is_nearest_in_the_known_pixels_and_not_the_image_itself(bits: int) -> None:
+    model = world(channels=1, bits=bits)
     known = _mask("centre", model, 0)
     pictures = model.sample(30, seed=2)
     twin = pictures[4].clone()
     twin[:, 8, 8] = -twin[:, 8, 8]
     data = dataset(model, torch.cat([pictures, twin[None]]))
-    images = torch.from_numpy(data.pictures([4, 9])).permute(0, 3, 1, 2)
+    images = images_to_tensor(data.pictures([4, 9]))
     mean, nearest, seen = _training_baselines(data, images, known, lambda what, done, total: None)
     assert seen == 2
     assert torch.allclose(nearest[0], twin, atol=0.01)

@@ -23,6 +23,7 @@ from leafwing.laboratory.invert import invert
 from leafwing.model import Model
 from leafwing.parts import priors
 from leafwing.pictures import png, to_image, to_pixels
+from leafwing.pixels import images_to_tensor
 
 pytestmark = pytest.mark.machine
 
@@ -162,9 +163,7 @@ def test_a_file_of_the_data_is_the_same_picture_as_in_the_data(tmp_path: Path, m
         Image.fromarray(image * np.uint16(16) if mode == "I;16" else image).save(folder / f"{i}.png")
     data = load(folder, size=16, channels=1, cache=tmp_path / "cache", **options)
     targets = load_targets(world(channels=1), data, "", file=folder)
-    pixels = targets.pixels.permute(0, 2, 3, 1).numpy()
-    assert pixels.dtype == data.array.dtype
-    assert np.array_equal(pixels, data.array)
+    assert torch.equal(targets.images, images_to_tensor(data.array))
 
 
 def test_a_folder_with_more_images_than_are_inverted_says_so(tmp_path: Path) -> None:

@@ -34,9 +34,11 @@ def test_large_images_are_not_enlarged_and_rows_may_differ() -> None:
     assert image.width < 3 * 128 + 60
 
 
-def test_8_bit_pixels_are_not_changed() -> None:
+def test_8_bit_pixels_are_not_changed_and_those_of_16_bits_become_8() -> None:
     pixels = np.full((1, 9, 9, 3), (10, 20, 30), np.uint8)
     assert (np.asarray(sheet("", [("", pixels)])) == (10, 20, 30)).all(2).sum() == (9 * 8) ** 2
+    grey = pixels[..., :1]
+    assert sheet("", [("", grey * np.uint16(257))]) == sheet("", [("", grey)])
 
 
 def test_the_frames_of_an_animation_fill_its_time() -> None:

@@ -32,7 +32,7 @@ from leafwing.laboratory.needs import IMAGES, LATENTS, needs
 from leafwing.laboratory.options import read_picture, require_counts, require_weights
 from leafwing.laboratory.sheet import sheet
 from leafwing.model import Model
-from leafwing.pixels import to_floats
+from leafwing.pixels import images_to_tensor
 from leafwing.progress import ProgressCallback, no_progress
 
 Mask = Literal["random", "centre", "left", "grid"]
@@ -104,7 +104,7 @@ def complete(
         loss, random, indices, Box.of(model), steps=steps, rate=RATE, report_progress=report_progress, what="completing"
     )
     latents = best_of_each(*results, starts)
-    mean, nearest, trained_on = _training_baselines(data, targets.pixels, known.cpu(), report_progress)
+    mean, nearest, trained_on = _training_baselines(data, images.cpu(), known.cpu(), report_progress)
     samples = generate(model, latents, targets.conditions)
     filled = {
         "completed": samples,
@@ -197,34 +197,34 @@ def _read_mask(file: Path, height: int, width: int) -> Tensor:
 
 
 def _training_baselines(
-    data: Dataset, pixels: Tensor, known: Tensor, report_progress: ProgressCallback
+    data: Dataset, images: Tensor, known: Tensor, report_progress: ProgressCallback
 ) -> tuple[Tensor, Tensor, int]:
     """The mean training image, for each image the closest training image by known pixels, excluding itself, and how many are in them.
 
     Args:
         data: training images.
-        pixels: uint8 (n, channels, height, width).
+        images: floats (n, channels, height, width) in [-1, 1].
         known: (height, width).
         report_progress: progress callback.
     """
-    is_known = (known > 0).expand(pixels.shape[1:])
-    target = pixels[:, is_known].double()
-    total = torch.zeros(pixels.shape[1:], dtype=torch.float64)
-    lowest, nearest, trained_on = torch.full((len(pixels),), torch.inf), pixels.clone(), set[int]()
+    is_known = (known > 0).expand(images.shape[1:])
+    target = images[:, is_known].double()
+    total = torch.zeros(images.shape[1:], dtype=torch.float64)
+    lowest, nearest, trained_on = torch.full((len(images),), torch.inf), images.clone(), set[int]()
     for start in range(0, len(data), CHUNK):
         rows = np.arange(start, min(start + CHUNK, len(data)))
-        part = torch.from_numpy(data.pictures(rows)).permute(0, 3, 1, 2)
+        part = images_to_tensor(data.pictures(rows))
         total += part.double().sum(0)
         distance = torch.cdist(target, part[:, is_known].double())
-        for i, k in (distance < 1e-4 * target.shape[1]).nonzero().tolist():
-            if torch.equal(pixels[i], part[k]):
+        for i, k in (distance < 1e-6 * target.shape[1]).nonzero().tolist():
+            if torch.equal(images[i], part[k]):
                 distance[i, k] = torch.inf
                 trained_on.add(i)
         closest, index = distance.min(1)
         better = closest < lowest
         lowest[better], nearest[better] = closest.float()[better], part[index[better]]
         report_progress("searching training images", int(rows[-1]) + 1, len(data))
-    return to_floats(total / len(data)), to_floats(nearest), len(trained_on)
+    return (total / len(data)).float(), nearest, len(trained_on)
 
 
 def _blend(images: Tensor, samples: Tensor, known: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from leafwing.fields import Attributes, Image, Label
 from leafwing.game import Batch, eval_mode
 from leafwing.laboratory.latents import NO_CONDITIONS, Conditions, parse_numbers
 from leafwing.model import Model
-from leafwing.pixels import to_floats
+from leafwing.pixels import images_to_tensor
 from leafwing.progress import ProgressCallback, no_progress
 
 CHUNK = 64
@@ -226,14 +226,12 @@ class Targets:
 
     Args:
         names: name of each image.
-        pixels: uint8 or uint16 (n, channels, height, width).
-        images: the same as floats in [-1, 1].
+        images: floats (n, channels, height, width) in [-1, 1].
         conditions: their conditions.
         left_out: number of further files of a folder, of which only the first `CHUNK` by name are used.
     """
 
     names: list[str]
-    pixels: Tensor
     images: Tensor
     conditions: Batch
     left_out: int = 0
@@ -262,7 +260,7 @@ def load_targets(
         if not numbers:
             raise InvalidOption("pictures", pictures, f"there are {len(data)} images, 0 to {len(data) - 1}")
         rows = data.epoch(0, 0)[0][numbers]
-        names, pixels = [str(number) for number in numbers], torch.from_numpy(data.array[rows])
+        names, pixels = [str(number) for number in numbers], data.array[rows]
     else:
         names, pixels, left_out = _read(file, data)
     values = dict(conditions) if rows is None else real_conditions(model, data, rows, conditions)
@@ -272,8 +270,7 @@ def load_targets(
             raise LeafwingError(
                 f"this run generates its {model.output.field} from {name}, which these images do not have: set it, as in {example}"
             )
-    pixels = pixels.permute(0, 3, 1, 2)
-    return Targets(names, pixels, to_floats(pixels).to(model.device), model.conditions(len(names), **values), left_out)
+    return Targets(names, images_to_tensor(pixels).to(model.device), model.conditions(len(names), **values), left_out)
 
 
 def real_conditions(model: Model, data: Dataset, rows: np.ndarray, conditions: Conditions = NO_CONDITIONS) -> dict[str, Any]:
@@ -302,7 +299,7 @@ def real_conditions(model: Model, data: Dataset, rows: np.ndarray, conditions: C
     return values
 
 
-def _read(path: Path, data: Dataset) -> tuple[list[str], Tensor, int]:
+def _read(path: Path, data: Dataset) -> tuple[list[str], np.ndarray, int]:
     """The names and pixels (n, height, width, channels) of an image file, or of the first images in a folder, and how many it has
     besides these."""
     from leafwing.data import levels, pictures, sources
@@ -333,4 +330,4 @@ def _read(path: Path, data: Dataset) -> tuple[list[str], Tensor, int]:
             names.append(Path(file.name).stem)
     if not images:
         raise InvalidOption("file", path, "no images in this folder")
-    return names, torch.from_numpy(np.stack(images)), len(files) - len(images)
+    return names, np.stack(images), len(files) - len(images)

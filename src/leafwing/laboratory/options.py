@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.files import require_file
+from leafwing.pixels import eight_bits
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -36,10 +37,12 @@ def require_weights(**weights: float) -> None:
 
 def read_picture(option: str, file: Path, width: int, height: int, mode: str) -> Image.Image:
     """The picture that an option names, in a mode of Pillow; only files of `FORMATS` are read, whatever their name.
+    Greyscale of 16 bits becomes 8 bits.
 
     Raises:
         LeafwingError: no such file, not a picture, or one of another size than width x height.
     """
+    import numpy as np
     from PIL import Image
 
     try:
@@ -51,6 +54,8 @@ def read_picture(option: str, file: Path, width: int, height: int, mode: str) ->
                     file,
                     f"{image.width}x{image.height} pixels, but images of this run have {width}x{height} (width x height)",
                 )
+            if image.mode.startswith("I"):  # Pillow would turn all values above 255 white
+                return Image.fromarray(eight_bits(np.asarray(image).astype(np.uint16))).convert(mode)
             return image.convert(mode)
     except LeafwingError:
         raise

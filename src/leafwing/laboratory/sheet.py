@@ -14,6 +14,7 @@ from torch import Tensor
 from leafwing.errors import LeafwingError
 from leafwing.films import Kind, longer
 from leafwing.pictures import to_pixels
+from leafwing.pixels import eight_bits
 
 CELL = 72
 """Small images are enlarged by an integer factor to about this many pixels per side."""
@@ -36,13 +37,14 @@ def sheet(
 
     Args:
         title: the title.
-        rows: name and images of each row: floats (n, channels, height, width) in [-1, 1], or uint8
+        rows: name and images of each row: floats (n, channels, height, width) in [-1, 1], or uint8 or uint16
             (n, height, width, channels). Rows may be of different lengths.
         heads: column heads.
         legend: legend below, wrapped as needed.
     """
     cells = [
-        (name, [_opaque(pixels) for pixels in (to_pixels(row) if isinstance(row, Tensor) else row)]) for name, row in rows
+        (name, [_opaque(pixels) for pixels in (to_pixels(row) if isinstance(row, Tensor) else eight_bits(row))])
+        for name, row in rows
     ]
     columns = max(len(row) for _, row in cells)
     height, width = next(row[0].shape[:2] for _, row in cells if row)
