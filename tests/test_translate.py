@@ -21,8 +21,9 @@ from PIL import Image, ImageSequence
 import leafwing
 from leafwing import cli, fields, files
 from leafwing.commands.outputs import check_outputs
-from leafwing.commands.writing import encode, safe_path
+from leafwing.commands.writing import Origin, Writer, encode, safe_path
 from leafwing.data import pictures as data_pictures
+from leafwing.data.pictures import SUFFIXES
 from leafwing.errors import LeafwingError, StorageError
 from leafwing.game import Batch, DataSpec
 from leafwing.model import Model
@@ -192,6 +193,24 @@ def test_a_type_of_file_that_would_lose_colours_or_alpha_is_not_written(
     if content:
         with Image.open(io.BytesIO(content)) as written:
             assert written.convert("RGBA").tobytes() == image.convert("RGBA").tobytes()
+
+
+def test_label_maps_keep_their_classes_in_every_type_of_file(tmp_path: Path) -> None:
+    sample = np.zeros((16, 16), np.uint8)
+    sample[4:], sample[8:] = 3, 7
+    names = [f"{suffix[1:]}{suffix}" for suffix in sorted(SUFFIXES)]
+    writer = Writer(tmp_path, fields.Segmentation(16, 16, tuple("abcdefgh")), names, samples=2)
+    for name in names:
+        for number in range(2):
+            writer.write(Origin(name, (16, 16), None), sample, number)
+    written = [*tmp_path.iterdir()]
+    assert len(written) == 2 * len(names)
+    assert {"gif-1.gif", "bmp-1.bmp", "jpg-1.png", "webp-1.png"} <= {path.name for path in written}
+    for path in written:
+        with Image.open(path) as image:
+            assert image.mode == "P", path
+            assert np.array_equal(image, sample), path
+    assert {"jpg.jpg", "webp.webp"} <= writer.replaced <= {*names}
 
 
 SOLID = 'Output("image", lambda nets, inputs, clock: torch.ones(inputs.n, data.channels, *size) + nets.G(0), ("input",))'

@@ -52,14 +52,17 @@ class Writer:
         kind: the field of what is generated.
         names: the names of all pictures.
         samples: number of results for each picture; if there are several, their number is added to the name: `name-1.png`.
+
+    Attributes:
+        replaced: names of pictures whose results are in another type of file.
+        opaque: names of those whose results lack their transparency.
     """
 
     def __init__(self, folder: Path, kind: Field, names: Sequence[str], samples: int = 1) -> None:
         self.folder, self.kind, self.samples = folder, kind, samples
         self.suffix = ".webp" if isinstance(kind, Clip) else ".png"
-        self.replaced: list[str] = []
+        self.replaced, self.opaque = set[str](), set[str]()
         self.missing = [parent for parent in (folder, *folder.parents) if not parent.exists()]
-        self.opaque = 0
         self.paths: dict[tuple[str, int], PurePosixPath] = {}
         used = {
             folded(parent) for name in names for parent in safe_path(name).parents
@@ -102,7 +105,7 @@ class Writer:
             content = encoded
         else:
             path, content = self.folder / self.others[original.name, number], png(frames[0])
-            self.replaced.append(original.name)
+            self.replaced.add(original.name)
         with files.storage(str(path)):
             path.parent.mkdir(parents=True, exist_ok=True)
         if isinstance(self.kind, Clip):
@@ -131,7 +134,8 @@ class Writer:
         if image.size != original.size:
             image = resize(image, original.size, smooth=smooth)
         if original.alpha is not None and smooth:
-            self.opaque += image.mode == "I;16"
+            if image.mode == "I;16":
+                self.opaque.add(original.name)
             if image.mode in ("L", "RGB"):
                 size, values = original.alpha
                 image.putalpha(resize(Pillow.frombytes("L", size, zlib.decompress(values)), original.size, smooth=True))
@@ -212,12 +216,15 @@ def encode(image: Pillow.Image, suffix: str, *, lossy: bool) -> bytes | None:
     if image.mode == "I;16" and kind not in SIXTEEN_BITS:
         return None
     buffer = io.BytesIO()
+    # Without `optimize=False`, Pillow numbers the classes of a small GIF anew, without those that do not occur.
+    quality = {"quality": QUALITY} if kind in ("JPEG", "WEBP", "AVIF") else {}
     try:
-        image.save(buffer, kind, **({"quality": QUALITY} if kind in ("JPEG", "WEBP", "AVIF") else {}))
+        image.save(buffer, kind, optimize=False, **quality)
     except (OSError, KeyError, ValueError):  # how Pillow's plugins refuse a mode
         return None
     if kind in ("GIF", "BMP", "DIB"):  # GIF has 256 colours, and none of them soft alpha
         with Pillow.open(buffer) as written:
-            if written.convert("RGBA").tobytes() != image.convert("RGBA").tobytes():
+            mode = "P" if image.mode == "P" else "RGBA"  # classes must be the same, not only their colours
+            if written.convert(mode).tobytes() != image.convert(mode).tobytes():
                 return None
     return buffer.getvalue()
