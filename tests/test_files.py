@@ -115,3 +115,29 @@ def test_the_longest_name_of_a_file_system(tmp_path: Path) -> None:
     path = tmp_path / ("é" * 125 + ".json")
     files.write(path, "{}")
     assert path.read_text() == "{}"
+
+
+@pytest.mark.parametrize(
+    ("texts", "name"),
+    [
+        (["000000500-seed0-n64"], "000000500-seed0-n64"),
+        (["n64", "colour=red", "x3"], "n64-colour_red-x3"),
+        (["a red / blue star: 5%?"], "a_red_blue_star_5_"),
+        (["猫", "犬", "हिन्दी", "cafe\u0301", "🐈"], "猫-犬-हिन्दी-café-🐈"),
+        (["two\nlines", "caf\udce9", "a\u2028b\u200bc"], "two_lines-caf_-a_b_c"),
+    ],
+)
+def test_texts_as_a_file_name(texts: list[str], name: str) -> None:
+    assert files.file_name(*texts) == name
+
+
+def test_a_long_file_name_fits_and_is_different_for_different_texts(tmp_path: Path) -> None:
+    names = {files.file_name("n64", letter * 300, *["a_long_attribute=1"] * 14, end) for letter in "a猫🐈" for end in "xy"}
+    assert len(names) == 6
+    for name in names:
+        path = files.unused(tmp_path, name, ".webp")
+        files.write(path, "content")
+        files.write(files.unused(tmp_path, name, ".webp"), "content")
+        assert name.startswith("n64-")
+    assert len(os.listdir(tmp_path)) == 12
+    assert "caf\ud800" * 90 not in files.file_name("caf\ud800" * 90)

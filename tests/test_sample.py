@@ -84,6 +84,42 @@ def test_every_condition_can_be_set(described: Path, conditions: Any) -> None:
     assert (result["samples"] == pictures.to_pixels(direct)).all()
 
 
+@pytest.mark.parametrize(
+    ("n", "options", "labels"),
+    [
+        (3, {"conditions": {"label": ["bee", 0, 1]}}, [1, 0, 1]),
+        (3, {"conditions": {"label": np.array([1, 1, 0])}}, [1, 1, 0]),
+        (2, {"conditions": {"label": torch.tensor(1)}}, [1, 1]),
+        (2, {"label": "all", "conditions": {"caption": ["a", "red", "star", "left"]}}, [0, 0, 1, 1]),
+        (4, {"label": "bee", "conditions": {"box": (0.25, 0.25, 0.5, 0.5)}}, [1] * 4),
+    ],
+)
+def test_every_sample_may_have_its_own_conditions(
+    described: Path, n: int, options: dict[str, Any], labels: list[int]
+) -> None:
+    result = arrays(described, n, **options)
+    assert result["labels"].tolist() == labels
+    if "caption" in options["conditions"]:
+        assert result["caption"].tolist() == options["conditions"]["caption"]
+
+
+def test_class_names_of_any_length_and_script_name_files(tmp_path: Path) -> None:
+    """Also together with so many options that a name would be longer than file systems allow."""
+    spec = DataSpec.images(16, 16, labels=("猫", "犬", "x" * 250), attributes=tuple("abcdefghij"))
+    make = 'Output("image", lambda nets, inputs, clock: nets.G(squares(inputs.latent)), ("label", "attributes"), Normal(2))'
+    run = save(tmp_path / "run", spec, make)
+    folder = leafwing.sample(run, 3, format="folder", trust=True)
+    names = sorted(path.name for path in folder.iterdir())
+    assert names[:2] == ["000000-猫.png", "000001-犬.png"]
+    assert names[2].startswith("000002-xxx")
+    conditions = dict.fromkeys("abcdefghij", 1)
+    paths = [leafwing.sample(run, 2, label=label, conditions=conditions, trust=True) for label in spec.labels]
+    paths += [leafwing.sample_seeds(run, "1", label=label, conditions=conditions, trust=True) for label in spec.labels]
+    paths += [leafwing.walk(run, [1, 2], seconds=0.1, label=label, trust=True) for label in spec.labels]
+    assert len({*paths}) == 9
+    assert all(path.exists() for path in paths)
+
+
 def test_the_command_sets_conditions(described: Path, tmp_path: Path) -> None:
     words = ["sample", str(described), "--trust", "-n", "3", "--npz", "--out", str(tmp_path / "a.npz")]
     assert cli.run([*words, "--label", "ant", "--set", "caption=a red, star", "--set", "box=.2,.2,.5,.5"]) == 0
@@ -111,6 +147,7 @@ def test_the_command_says_which_words_are_ignored_and_what_follows_real_samples(
             {"conditions": ["captoin=a"]},
             "no condition 'captoin'; did you mean caption.*label, caption, box, smiling, colour",
         ),
+        ({"conditions": {"label": [0, 1, 0]}}, "3 values of label for 2 samples"),
         ({"conditions": ["caption=purple"]}, "knows none of its words, but 4 others: a, red, star, left"),
         ({"conditions": ["box=1,2"]}, "left, top, width and height"),
         ({"conditions": ["label=ant"], "label": "bee"}, "label is given twice, as ant and as bee"),

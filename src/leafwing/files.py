@@ -9,6 +9,8 @@ import json
 import os
 import re
 import stat
+import string
+import unicodedata
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, count
@@ -20,6 +22,10 @@ from leafwing.errors import LeafwingError, StorageError
 BLOCK = 4 << 20
 """Bytes of a file that a checksum covers."""
 RESTORE = "the file is incomplete or was edited: restore it from a copy"
+PLAIN = {*string.ascii_letters, *string.digits, *"_.-"}
+"""The ASCII characters of `file_name`."""
+LONGEST = 180
+"""Bytes of a name of `file_name`: file systems allow 255 with its number, its ending and the text around it."""
 Typed = TypeVar("Typed")
 
 
@@ -215,9 +221,24 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def file_name(text: object) -> str:
-    """A text, such as a class name, as part of a file name: other characters are replaced by `_`."""
-    return re.sub(r"[^A-Za-z0-9_.-]+", "_", str(text))
+def file_name(*texts: object) -> str:
+    """A file name without its ending, of texts such as class names, joined by `-`.
+
+    Letters and digits of all scripts stay; spaces, and what file systems or shells treat in their own way, become `_`. A name of more
+    than `LONGEST` bytes is cut off, and ends in a hash of the texts.
+    """
+    whole = "-".join(map(str, texts))
+    characters = unicodedata.normalize("NFC", whole)
+    name = re.sub(" +", "_", "".join(x if x in PLAIN or (x > "\x7f" and _is_visible(x)) else " " for x in characters))
+    if len(name.encode()) <= LONGEST:
+        return name
+    digest = hashlib.sha256(whole.encode(errors="surrogatepass")).hexdigest()[:8]
+    return f"{name.encode()[: LONGEST - 9].decode(errors='ignore')}-{digest}"
+
+
+def _is_visible(character: str) -> bool:
+    """Whether it is a letter, mark, digit or symbol, and not a space, a control character or part of an invalid encoding."""
+    return unicodedata.category(character)[0] not in "CZ"
 
 
 def unused(folder: Path, name: str, ending: str = "") -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -133,10 +133,10 @@ def sample(
         label = "all"
         say_left_out(rows, model.spec, reporter)
     n = n or (pictures.PER_CLASS if label == "all" else SAMPLES)
-    one = plan_samples(model, 1, seed, output, label, conditions, sweep, rows)
-    check_memory(
-        n, one, 0 if format == "folder" else field.to_stored(torch.zeros(1, *field.shape)).nbytes * (scale or 1) ** 2
-    )
+    few = fewest(n, read_settings(conditions, chosen, model.spec))
+    some = plan_samples(model, few, seed, output, label, conditions, sweep, rows)
+    size = 0 if format == "folder" else field.to_stored(torch.zeros(1, *field.shape)).nbytes * (scale or 1) ** 2
+    check_memory(n, some, size, few)
     latents, inputs, columns = plan_samples(model, n, seed, output, label, conditions, sweep, rows)
     say_notes(model, format, output, conditions, reporter)
     total = inputs.n if latents is None else len(latents)
@@ -239,8 +239,7 @@ def sample_seeds(
     check_scale(scale, field)
     enlarged = None if scale in (None, 1) else f"x{scale}"
     texts = [str(option) for option in (label, output, *setting_texts(conditions), enlarged) if option is not None]
-    suffix = "".join(f"-{files.file_name(text)[:60]}" for text in texts)
-    target = Path(out) if out else opened.outputs / f"{model.images:09d}-seeds{suffix}"
+    target = Path(out) if out else opened.outputs / files.file_name(f"{model.images:09d}-seeds", *texts)
     if target.exists() and not target.is_dir():
         raise LeafwingError(f"{target} is not a folder: choose another --out")
     about: dict[str, Any] = {"run": str(opened.folder.resolve()), "checkpoint": model.images, "options": texts}
@@ -273,18 +272,28 @@ def sample_seeds(
     return target
 
 
-def check_memory(n: int, one: tuple[Tensor | None, Batch, int | None], size: int) -> None:
+def fewest(n: int, settings: Mapping[str, Any]) -> int:
+    """The smallest part of n samples that has these conditions: several if there is a value of a condition for each."""
+    sized = (value for value in settings.values() if isinstance(value, Sized) and not isinstance(value, str | Mapping))
+    return min(
+        n, max([1, *(len(value) for value in sized if getattr(value, "shape", True))])
+    )  # a tensor may be a single number
+
+
+def check_memory(n: int, some: tuple[Tensor | None, Batch, int | None], size: int, few: int = 1) -> None:
     """Raises LeafwingError if n samples do not fit into memory.
 
     Args:
         n: their number.
-        one: latents and conditions of a single one, with its repetitions for classes and sweeps; see `plan_samples`.
+        some: latents and conditions of `few` of them, with their repetitions for classes and sweeps; see `plan_samples`.
         size: bytes of a sample that are kept until all are written.
+        few: their number in `some`.
     """
-    latents, inputs, _ = one
+    latents, inputs, _ = some
     tensors = [*inputs.values(), *([] if latents is None else [latents])]
     # Samples are collected, enlarged and encoded: about three copies. Latents are drawn in blocks and put together: two.
-    each = sum(2 * tensor.nbytes for tensor in tensors) + 3 * size * max([len(tensor) for tensor in tensors], default=1)
+    total = sum(2 * tensor.nbytes for tensor in tensors) + 3 * size * max([len(tensor) for tensor in tensors], default=few)
+    each = total // few
     free = available_memory()
     if free is not None and n * each > free / 2:
         most = int(free // each // 2)
@@ -472,8 +481,7 @@ def file_name(
 ) -> str:
     """The name of the file or folder without its ending, from the checkpoint and the options."""
     options = [label, output, sweep, *setting_texts(conditions), scale and f"x{scale}"]
-    suffix = "".join(f"-{files.file_name(option)[:60]}" for option in options if option is not None)
-    return f"{model.images:09d}-seed{seed}-n{n}{suffix}"
+    return files.file_name(f"{model.images:09d}-seed{seed}-n{n}", *(option for option in options if option is not None))
 
 
 def setting_texts(conditions: Sequence[str] | Mapping[str, Any]) -> list[str]:

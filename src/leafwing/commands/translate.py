@@ -154,9 +154,8 @@ def translate(
         "" if derive is None else f"{'' if derive else 'not-'}derived",
         *texts,
     ]
-    suffix = "".join(f"-{files.file_name(option)[:60]}" for option in options if option)
-    default = opened.folder / TRANSLATIONS / f"{model.images:09d}-{files.file_name(path.resolve().name)}{suffix}"
-    target = Path(out) if out is not None else default
+    name = files.file_name(f"{model.images:09d}", path.resolve().name, *filter(None, options))
+    target = Path(out) if out is not None else opened.folder / TRANSLATIONS / name
     if target.exists():
         raise LeafwingError(f"{target} exists: choose another --out")
     with strict(), open_pictures(path) as source:

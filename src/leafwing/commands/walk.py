@@ -133,7 +133,7 @@ def walk(
             f"{count:,} images of {first.width}x{first.height} are too much memory for a {ending} file: choose an .mp4 file",
         )
     texts = [seeds, *([] if label is None else [str(label)]), *setting_texts(conditions)]
-    name = "-".join((f"{model.images:09d}-walk", *(files.file_name(text)[:60] for text in texts)))
+    name = files.file_name(f"{model.images:09d}-walk", *texts)
     target = Path(out) if out else files.unused(opened.outputs, name, ending)
     with files.storage(str(target)):
         target.parent.mkdir(parents=True, exist_ok=True)
