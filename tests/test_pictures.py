@@ -538,3 +538,14 @@ def test_clips_are_written_as_animations(tmp_path: Path) -> None:
     with Image.open(tmp_path / "a.webp") as clip:
         frames = [np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(clip)]
     assert np.array_equal(np.stack(frames), pixels)
+
+
+def test_classes_whose_names_the_font_cannot_draw_have_their_number() -> None:
+    """It draws the same box for both: only the numbers tell them apart."""
+    spec = DataSpec.images(4, 4, 1, labels=("cat", "猫", "犬"))
+    stored = np.zeros((3, 4, 4, 1), np.uint8)
+    inputs = {"label": torch.arange(3)}
+    names = ["cat", "#1 猫", "#2 犬"]
+    assert pictures.sample_grid(spec.fields["image"], stored, 1, spec, inputs).names == names
+    (row,) = pictures.sample_grid(spec.fields["image"], stored, 3, spec, inputs).rows
+    assert [cell.text for cell in row] == names

@@ -15,7 +15,7 @@ from leafwing.errors import LeafwingError
 from leafwing.fields import Field
 from leafwing.game import Batch, DataSpec, Output
 from leafwing.model import Model
-from leafwing.pictures import CLASSES, PER_CLASS, Cell, Sheet, captions_of, in_rows, scatter
+from leafwing.pictures import CLASSES, PER_CLASS, Cell, Sheet, captions_of, class_name, in_rows, scatter
 
 
 def sample_sheet(model: Model, rows: Batch | None = None, seed: int = 0) -> Image.Image:
@@ -56,7 +56,7 @@ def progress_sheet(model: Model, rows: Batch | None = None, seed: int = 0) -> Sh
     labels, columns = range(min(CLASSES, len(model.labels))), PER_CLASS if count == 64 else 1
     latents = model.latents(columns, seed).repeat(len(labels), 1)
     samples = model.generate(latents, label=[label for label in labels for _ in range(columns)])
-    return Sheet(in_rows(_cells(kind, samples), columns), names=[model.labels[label] for label in labels])
+    return Sheet(in_rows(_cells(kind, samples), columns), names=[class_name(model.labels[label], label) for label in labels])
 
 
 def _conditional_samples(model: Model, output: Output, rows: Batch | None, seed: int) -> Sheet:

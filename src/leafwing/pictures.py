@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cache
 from math import ceil, sqrt
 from pathlib import Path
 from typing import TypeVar
@@ -23,7 +24,20 @@ from torch import Tensor
 from leafwing import fields, files, films
 from leafwing.fields import Field
 from leafwing.game import DataSpec
-from leafwing.layout import CELL, GAP, LINE, PAPER, arrange, check_sheet, enlargement, fit, flat, text_image, write_lines
+from leafwing.layout import (
+    CELL,
+    GAP,
+    LINE,
+    PAPER,
+    arrange,
+    check_sheet,
+    enlargement,
+    fit,
+    flat,
+    font,
+    text_image,
+    write_lines,
+)
 from leafwing.machine import cores
 from leafwing.pixels import eight_bits, to_bytes
 
@@ -46,6 +60,8 @@ PALETTE = np.array(
 """The colours of classes 0 to 255, and of key points from 1 on; dark grey for class 0, which is usually the background."""
 CLASSES, PER_CLASS = 20, 10
 """The most classes on a sheet of all classes, and samples of each."""
+UNASSIGNED = "\U0010ffff"
+"""A character that no font has, and that is drawn like every other that a font lacks."""
 MAX_QUEUED = 128
 """Maximum number of images queued for writing: enough to keep the threads busy while the next block is generated."""
 
@@ -339,7 +355,7 @@ def sample_grid(
     for name, label in ((name, spec.fields[name]) for name in [*differing]):
         rows = [part.tolist() for part in differing[name].split(columns)]
         if isinstance(label, fields.Label) and not names and all(len({*row}) == 1 for row in rows):
-            names = [label.names[row[0]] for row in rows]
+            names = [class_name(label.names[row[0]], row[0]) for row in rows]
             del differing[name]
     texts = captions_of(spec, differing) or [""] * len(stored)
     cells = [Cell(kind, sample, text=text) for sample, text in zip(stored, texts, strict=True)]
@@ -354,12 +370,22 @@ def captions_of(spec: DataSpec, inputs: Mapping[str, Tensor]) -> list[str]:
         kind = spec.fields[name]
         for words, row in zip(parts, value.tolist(), strict=True):
             if isinstance(kind, fields.Label):
-                words.append(kind.names[row])
+                words.append(class_name(kind.names[row], row))
             elif isinstance(kind, fields.Attributes):
                 words.append(", ".join(item for item, bit in zip(kind.names, row, strict=True) if bit))
             elif isinstance(kind, fields.Caption):
                 words.append(kind.decode(row))
     return ["; ".join(filter(None, words)) for words in parts]
+
+
+def class_name(name: str, index: int) -> str:
+    """The name of a class as it is drawn: after its index, `#2 name`, if the font draws one of its characters as an empty box."""
+    return f"#{index} {name}" if any(_drawn(character) == _drawn(UNASSIGNED) for character in name) else name
+
+
+@cache
+def _drawn(character: str) -> bytes:
+    return bytes(font().getmask(character))
 
 
 def in_rows(cells: Sequence[Item], columns: int) -> list[Sequence[Item]]:

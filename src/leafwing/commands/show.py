@@ -159,7 +159,10 @@ def _grid(dataset: Dataset, order: np.ndarray) -> Image:
     if dataset.labels is None:
         return pictures.tile(pictures.upscale(dataset.pictures(order[:UNLABELLED]), columns=8), 8)
     labels = dataset.labels[order]
-    rows = ((name, order[labels == index][:PER_CLASS]) for index, name in enumerate(dataset.spec.labels))
+    rows = (
+        (pictures.class_name(name, index), order[labels == index][:PER_CLASS])
+        for index, name in enumerate(dataset.spec.labels)
+    )
     shown = {name: dataset.pictures(row) for name, row in islice(((name, row) for name, row in rows if len(row)), CLASSES)}
     height, width = next(iter(shown.values())).shape[1:3]
     scale = layout.enlargement(width, height, PER_CLASS, len(shown))

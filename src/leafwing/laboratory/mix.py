@@ -22,6 +22,7 @@ from leafwing.laboratory.options import require_counts
 from leafwing.laboratory.sheet import sheet
 from leafwing.metrics.features import Features
 from leafwing.model import Model
+from leafwing.pictures import class_name
 from leafwing.progress import ProgressCallback, no_progress
 
 COLUMNS = 10
@@ -128,7 +129,7 @@ def _values(n: int) -> list[float]:
 
 def _heads(model: Model, across: str, n: int) -> list[str]:
     if across == "label":
-        return [str(name) for name in model.labels[:n]]
+        return [class_name(name, index) for index, name in enumerate(model.labels[:n])]
     if model.codes.get(across) == 1:
         return [f"{value:+.1f}" for value in _values(n)]
     return [f"of {i}" for i in range(n)]
