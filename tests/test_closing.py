@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 from torch.nn.functional import interpolate
 
 import leafwing
@@ -22,9 +23,12 @@ from leafwing.cli.resume import finish
 from leafwing.commands import closing
 from leafwing.commands.closing import Ending, describe, describe_plan, expectation, next_step, slower_rates
 from leafwing.commands.comparison import child
-from leafwing.game import DataSpec
+from leafwing.conditions import Examples
+from leafwing.game import Abilities, Batch, Clock, DataSpec, Game, Nets, Output
 from leafwing.health import Alarm
 from leafwing.metrics.glance import Glance, effect_of_labels, fine_detail, glance
+from leafwing.model import Model
+from leafwing.parts.priors import Normal
 from leafwing.runs import Run
 
 GOOD = Glance(128, 256, variety=0.93, distance=0.02, grey_distance=0.29, detail=0.06, real_detail=0.07, label_effect=0.8)
@@ -296,6 +300,20 @@ def test_a_run_is_looked_at(run: Run) -> None:
     assert (found.samples, found.real) == (128, 8)
     assert found.label_effect is not None
     assert found == closing.look(run), "the same samples every time"
+
+
+@pytest.mark.parametrize(("used", "has_effect"), [("attributes", False), ("label", True)])
+def test_the_effect_of_labels_is_not_that_of_attributes_which_follow_them(used: str, has_effect: bool) -> None:
+    def make(nets: Nets, inputs: Batch, clock: Clock) -> Tensor:
+        values = inputs[used].float().reshape(inputs.n, -1).sum(1)
+        return ((inputs.latent[:, 0] + values) / 10)[:, None, None, None].expand(-1, 1, 8, 8)
+
+    spec = DataSpec.images(8, 8, 1, labels=("a", "b", "c"), attributes=("x", "y", "z"))
+    game = Game({}, [], Abilities([Output("image", make, ("label", "attributes"), Normal(1))]))
+    examples = Examples({"label": np.arange(3), "attributes": np.tri(3, dtype=np.uint8)})
+    found = closing.label_effect(Model(game, spec, examples=examples), 30, lambda samples: samples)
+    assert found is not None
+    assert (found > 0) == has_effect
 
 
 @pytest.mark.parametrize(

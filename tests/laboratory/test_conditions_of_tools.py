@@ -13,13 +13,14 @@ import planted_critics as planted
 import pytest
 import torch
 from handmade import BLUE, FEATURES, READER, captioned_data, captioned_painter, record_inputs
+from torch import Tensor
 
 import leafwing
 from leafwing import cli
 from leafwing.commands.explore import explore
 from leafwing.errors import LeafwingError
 from leafwing.fields import Caption
-from leafwing.game import Output
+from leafwing.game import Batch, Clock, DataSpec, Nets, Output
 from leafwing.laboratory import tool
 from leafwing.laboratory.fitting import load_targets, real_conditions
 from leafwing.model import Model
@@ -149,6 +150,22 @@ def test_the_columns_of_a_mix_vary_captions_and_nothing_else() -> None:
         tool("mix")(model, features=FEATURES, across="caption", conditions={"caption": "red"})
     with pytest.raises(LeafwingError, match="all conditions are set"):
         tool("mix")(model, features=FEATURES, conditions=CONDITIONS)
+
+
+@pytest.mark.parametrize("across", ["label", "attributes"])
+def test_the_columns_of_a_mix_differ_in_one_condition(across: str) -> None:
+    """Attributes that nobody sets follow the class elsewhere."""
+    inputs: list[Batch] = []
+
+    def make(nets: Nets, batch: Batch, clock: Clock) -> Tensor:
+        inputs.append(batch)
+        return batch.latent[:, :3, None, None].tanh().expand(-1, 3, 16, 16)
+
+    spec = DataSpec.images(16, 16, labels=("a", "b", "c"), attributes=("x", "y", "z"))
+    model = planted.model(torch.nn.Identity(), spec, make, ("label", "attributes"))
+    tool("mix")(model, features=FEATURES, n=3, rows=2, across=across)
+    for batch in inputs:
+        assert [name for name in ("label", "attributes") if len(batch[name].unique(dim=0)) > 1] == [across]
 
 
 @pytest.fixture(scope="module")

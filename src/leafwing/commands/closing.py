@@ -348,7 +348,8 @@ def label_effect(model: Model, n: int, images: Callable[[Tensor], Tensor]) -> fl
     latents, labels = model.latents(n + 1, seed=0), torch.arange(n) % classes
     others = (labels + 1 + torch.arange(n) // classes % (classes - 1)) % classes
     pairs = ((latents[:n], labels), (latents[:n], others), (latents[1:], labels))
-    return effect_of_labels(*(images(model.generate(z, label=y)) for z, y in pairs))
+    same: dict[str, Any] = {**model.conditions(n, label=labels)}  # attributes and captions, which would follow the class
+    return effect_of_labels(*(images(model.generate(z, **same | {"label": y})) for z, y in pairs))
 
 
 def try_to_look(run: Run) -> tuple[Glance | None, str]:

@@ -99,12 +99,10 @@ def mix(
 
 
 def _conditions_of_columns(model: Model, across: str, n: int, seed: int, conditions: Conditions) -> Batch:
-    """The conditions of n columns."""
-    if across == "label":
-        return model.conditions(n, **{**conditions, "label": list(range(n))})
+    """The conditions of n columns: what does not vary across them is that of the first sample."""
     if across in model.codes:
-        return model.conditions(n, **conditions)
-    alone = replace(model.output, conditions=(across,))  # the others are fixed, and do not decide which values are taken
+        return Batch(repeat(model.conditions(1, **conditions), n))
+    alone = replace(model.output, conditions=(across,))  # the others do not decide which values are taken
     values = resolve(alone, model.spec, model.examples, n, seed, {}).to(model.device)
     return Batch({**repeat(model.conditions(1, **conditions), n), **values})
 
