@@ -88,7 +88,7 @@ def test_a_full_disk_inside_a_writing_function_is_a_storage_error(tmp_path: Path
 
 
 def test_a_missing_folder_is_a_storage_error(tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match="its folder no longer exists"):
+    with pytest.raises(StorageError, match="its folder does not exist"):
         files.write(tmp_path / "missing" / "a", "new")
 
 

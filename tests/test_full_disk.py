@@ -214,7 +214,7 @@ def test_a_folder_that_is_lost_while_training_is_a_storage_error(
             disk.full_at = 0
 
     monkeypatch.setattr(Run, "log", log_once)
-    words = "its folder no longer exists" if damage == "taken away" else "cannot write"
+    words = "its folder does not exist" if damage == "taken away" else "cannot write"
     with disk.installed(), pytest.raises(LeafwingError, match=words):
         leafwing.train("ring", out=folder, **TINY)
     monkeypatch.undo()
@@ -243,7 +243,7 @@ def test_a_comparison_whose_folder_is_lost_ends_with_a_sentence(
     else:
         monkeypatch.setattr(Record, "update_run", update_once)
     # What notices first that the folder is gone, the next run or the other worker's record, is a matter of milliseconds.
-    words = "has no run.json|compare.json: its folder no longer exists" if damage == "taken away" else "cannot write"
+    words = "has no run.json|compare.json: its folder does not exist" if damage == "taken away" else "cannot write"
     with disk.installed(), pytest.raises(LeafwingError if damage == "taken away" else StorageError, match=words):
         leafwing.compare("ring", **COMPARED, out=folder)
     assert folder.exists() == (damage != "taken away")

@@ -37,7 +37,7 @@ def storage(what: str) -> Iterator[None]:
     except OSError as error:
         if isinstance(error, FileNotFoundError) and not Path(str(error.filename or what)).parent.is_dir():
             raise StorageError(
-                f"cannot write {what}: its folder no longer exists. If it was moved or renamed, go on with it where it is now"
+                f"cannot write {what}: its folder does not exist. If it was moved or renamed, go on with it where it is now"
             ) from error
         reason = error.strerror or str(error)
         raise StorageError(

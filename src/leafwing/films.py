@@ -40,18 +40,34 @@ def check_seconds(seconds: float) -> None:
         raise InvalidOption("seconds", seconds, "must be more than 0 and less than 3600")
 
 
-def longer(seconds: float, count: int, least: int, last: int = 0) -> str:
+def timing(seconds: float, count: int, least: int, last: int) -> tuple[float, float]:
+    """How long each image of an animation is shown, and the last one, in milliseconds: together the time it should last, if that is
+    enough.
+
+    Args:
+        seconds: how long it should last.
+        count: its images.
+        least: how long each is shown at least, in milliseconds.
+        last: how long the last one is shown, if longer, but no more than half of the time.
+    """
+    whole = 1_000 * seconds
+    step = whole / count
+    if step < (final := min(last, whole / 2)):
+        step = (whole - final) / (count - 1)
+    step = max(least, step)
+    return step, max(step, min(last, whole - (count - 1) * step))
+
+
+def longer(seconds: float, count: int, least: int) -> str:
     """That an animation lasts longer than it should, in words; empty if it does not.
 
     Args:
         seconds: how long it should last.
         count: its images.
         least: how long each is shown at least, in milliseconds.
-        last: how long the last one is shown, if longer.
     """
-    if count * least <= 1_000 * seconds:
+    if (real := count * least / 1_000) <= seconds:
         return ""
-    real = ((count - 1) * least + max(least, last)) / 1_000
     return f"it lasts {real:.3g} s instead of {seconds:g}: {count:,} images are shown for at least {least} ms each"
 
 
@@ -63,7 +79,7 @@ def check_rate(fps: float, ending: str) -> None:
 
 
 def write(
-    path: Path, frames: Iterable[Image.Image], step: float, *, last: int = 0, lossless: bool = False, loop: bool = True
+    path: Path, frames: Iterable[Image.Image], step: float, *, last: float = 0, lossless: bool = False, loop: bool = True
 ) -> str:
     """Writes an animation; its type follows from the file's ending.
 
@@ -91,9 +107,11 @@ def write(
     if kind == ".mp4":
         files.write(path, lambda temporary: notes.append(_film(temporary, frames, step, max(step, last))))
         return notes[0]
-    images = list(frames)
+    images = [image.convert("RGBA") if image.mode == "LA" else image for image in frames]  # GIF files lose the alpha of LA
     options: dict[str, Any] = {} if kind == ".gif" else {"lossless": True} if lossless else {"quality": 85}
     options |= {"duration": _durations(len(images), step, last, 10 if kind == ".gif" else 1)}
+    if kind == ".gif" and any(image.has_transparency_data for image in images):
+        options["disposal"] = 2  # each frame replaces the one before, which would be seen through it
     if kind == ".webp" or loop:
         options["loop"] = 0 if loop else 1  # a GIF file without this number is shown once
 

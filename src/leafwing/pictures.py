@@ -407,7 +407,7 @@ def reel(
         frames: image files. Those of another size than the last one, as earlier versions drew them, are fitted into its size.
         captions: one line of text per frame.
         out: a .webp, .gif or .mp4 file.
-        seconds: duration of the animation.
+        seconds: duration of the animation, last frame included.
         size: the longer side in pixels, captions included; None: small images are enlarged, large ones reduced.
         is_smooth: whether what the images show is enlarged smoothly; see `is_smooth`.
 
@@ -427,9 +427,9 @@ def reel(
         ratio = min(size / width, max(2, size - LINE) / height)
     shown = (max(2, round(width * ratio)), max(2, round(height * ratio)))
     images = (_captioned(path, text, shown, is_smooth) for path, text in zip(frames, captions, strict=True))
-    step = max(MIN_STEP, round(1000 * seconds / len(frames)))
-    changed = films.write(out, images, step, last=LAST_MS)
-    return "; ".join(filter(None, (changed, films.longer(seconds, len(frames), MIN_STEP, LAST_MS))))
+    step, last_step = films.timing(seconds, len(frames), MIN_STEP, LAST_MS)
+    changed = films.write(out, images, step, last=last_step)
+    return "; ".join(filter(None, (changed, films.longer(seconds, len(frames), MIN_STEP))))
 
 
 def _captioned(path: Path, text: str, box: tuple[int, int], is_smooth: bool) -> Image.Image:
