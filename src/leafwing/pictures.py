@@ -380,11 +380,11 @@ def captions_of(spec: DataSpec, inputs: Mapping[str, Tensor]) -> list[str]:
 
 def class_name(name: str, index: int) -> str:
     """The name of a class as it is drawn: after its index, `#2 name`, if the font draws one of its characters as an empty box."""
-    return f"#{index} {name}" if any(_drawn(character) == _drawn(UNASSIGNED) for character in name) else name
+    return f"#{index} {name}" if any(_glyph(character) == _glyph(UNASSIGNED) for character in name) else name
 
 
 @cache
-def _drawn(character: str) -> bytes:
+def _glyph(character: str) -> bytes:
     return bytes(font().getmask(character))
 
 

@@ -134,9 +134,9 @@ def sample(
         say_left_out(rows, model.spec, reporter)
     n = n or (pictures.PER_CLASS if label == "all" else SAMPLES)
     few = fewest(n, read_settings(conditions, chosen, model.spec))
-    some = plan_samples(model, few, seed, output, label, conditions, sweep, rows)
+    part = plan_samples(model, few, seed, output, label, conditions, sweep, rows)
     size = 0 if format == "folder" else field.to_stored(torch.zeros(1, *field.shape)).nbytes * (scale or 1) ** 2
-    check_memory(n, some, size, few)
+    check_memory(n, part, size, few)
     latents, inputs, columns = plan_samples(model, n, seed, output, label, conditions, sweep, rows)
     say_notes(model, format, output, conditions, reporter)
     total = inputs.n if latents is None else len(latents)
@@ -280,16 +280,16 @@ def fewest(n: int, settings: Mapping[str, Any]) -> int:
     )  # a tensor may be a single number
 
 
-def check_memory(n: int, some: tuple[Tensor | None, Batch, int | None], size: int, few: int = 1) -> None:
+def check_memory(n: int, part: tuple[Tensor | None, Batch, int | None], size: int, few: int = 1) -> None:
     """Raises LeafwingError if n samples do not fit into memory.
 
     Args:
         n: their number.
-        some: latents and conditions of `few` of them, with their repetitions for classes and sweeps; see `plan_samples`.
+        part: latents and conditions of `few` of them, with their repetitions for classes and sweeps; see `plan_samples`.
         size: bytes of a sample that are kept until all are written.
-        few: their number in `some`.
+        few: their number in `part`.
     """
-    latents, inputs, _ = some
+    latents, inputs, _ = part
     tensors = [*inputs.values(), *([] if latents is None else [latents])]
     # Samples are collected, enlarged and encoded: about three copies. Latents are drawn in blocks and put together: two.
     total = sum(2 * tensor.nbytes for tensor in tensors) + 3 * size * max([len(tensor) for tensor in tensors], default=few)
