@@ -49,43 +49,20 @@ CHOICES: dict[str, dict[str, Any]] = {
     "sngan 64+diff": {"recipe": "sngan", "width": 64, "batch": 64, "ema": 10_000, "augment": "diff"},
     "cgan": {"recipe": "cgan", "width": 32, "batch": 64, "ema": 10_000},
     "cgan+diff": {"recipe": "cgan", "width": 32, "batch": 64, "ema": 10_000, "augment": "diff"},
-    "cgan+diff, scale 4": {
-        "recipe": "cgan",
-        "width": 32,
-        "batch": 64,
-        "ema": 10_000,
-        "augment": "diff",
-        "condition_scale": 4.0,
-    },
-    "cgan+diff, scale 6": {
-        "recipe": "cgan",
-        "width": 32,
-        "batch": 64,
-        "ema": 10_000,
-        "augment": "diff",
-        "condition_scale": 6.0,
-    },
-    "cgan+diff, scale 10": {
-        "recipe": "cgan",
-        "width": 32,
-        "batch": 64,
-        "ema": 10_000,
-        "augment": "diff",
-        "condition_scale": 10.0,
-    },
-    "cgan 64+diff, scale 10": {
-        "recipe": "cgan",
-        "width": 64,
-        "batch": 64,
-        "ema": 10_000,
-        "augment": "diff",
-        "condition_scale": 10.0,
-    },
     "dcgan 16": {"recipe": "dcgan", "width": 16, "batch": 32},
     "lsgan 16": {"recipe": "lsgan", "width": 16, "batch": 32},
     "wgan 16": {"recipe": "wgan", "width": 16, "batch": 32, "burst": 5},
     "wgan_gp 16": {"recipe": "wgan_gp", "width": 16, "batch": 32},
     "wgan_gp": {"recipe": "wgan_gp", "width": 32, "batch": 64, "ema": 10_000},
+}
+CHOICES |= {
+    f"cgan{' 64' * (width == 64)}+diff, scale {scale}": {
+        **CHOICES["cgan+diff"],
+        "width": width,
+        "condition_scale": float(scale),
+    }
+    for width in (32, 64)
+    for scale in (4, 6, 10)
 }
 LEAST_HELD_OUT = 200
 
