@@ -165,8 +165,8 @@ def test_more_training_is_no_answer_to_a_collapse_without_learning_rates_to_halv
 @pytest.mark.parametrize(
     ("factor", "rounds", "command"),
     [
-        (1.0, 9_999, "train --from runs/1 --condition-scale 10"),
-        (10.0, 9_999, "resume runs/1 --images +6k"),
+        (1.0, 9_999, "train --from runs/1 --condition-scale 4"),
+        (4.0, 9_999, "resume runs/1 --images +6k"),
         (1.0, 9, "resume runs/1 --images +6k"),
     ],
 )

@@ -228,7 +228,7 @@ def next_step(run: Run, end: Ending) -> tuple[str, str]:
         and isinstance(factor, float)
         and factor < CONDITION_SCALE
     ):
-        why = "to start again, with labels that count as much as latents in G"
+        why = "to start again, with labels that count more in G's input"
         return why, f"train --from {folder}{recipe} --condition-scale {CONDITION_SCALE:g}"
     if not is_short and measured is not None and (end.is_early or (is_unfinished(measured) and not unstable)):
         return "to train twice as long", f"resume {folder} --images +{show_count(end.planned)}{trust}"
