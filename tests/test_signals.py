@@ -103,6 +103,20 @@ def test_other_signals_end_a_command_like_ctrl_c(number: int, monkeypatch: pytes
         cli.main([])
 
 
+@pytest.mark.parametrize(("word", "policy"), [("walk", "passive"), ("evaluate", "passive"), ("train", "active")])
+def test_threads_of_commands_that_do_not_train_do_not_spin(word: str, policy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where other programs use the cores, they slow each other down."""
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    monkeypatch.setattr(cli, "run", lambda words: os.environ.get("OMP_WAIT_POLICY", "active") != policy)
+    monkeypatch.setattr(cli, "stop_like_ctrl_c", lambda: None)
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, io.StringIO())
+    with pytest.raises(SystemExit) as code:
+        cli.main([word])
+    assert not code.value.code
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+
+
 def test_a_command_under_nohup_outlives_its_terminal(number: int) -> None:
     signal.signal(number, signal.SIG_IGN)
     stop_like_ctrl_c()

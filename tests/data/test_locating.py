@@ -60,13 +60,15 @@ def test_a_path_is_no_address(path: str) -> None:
         ("CATS2", "Did you mean cats?"),
         ("cat/train", "Did you mean cats?"),
         ("cats/trian", "Did you mean cats/train?"),
-        ("horses/train", "There is no horses in {here}, which has: cats, dogs, notes.txt."),
+        ("horses/train", "There is no horses in {here}, which has: cats, dogs, zoo trip, notes.txt."),
+        ("zoo", "Names with spaces need quotes: 'zoo trip'."),
+        ("./zoo", "Names with spaces need quotes: 'zoo trip'."),
         ("some/where", "hf download some/where --repo-type dataset --local-dir where"),
     ],
 )
 def test_what_is_near_is_suggested(path: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for folder in ("cats/train", "dogs", ".hidden"):
+    for folder in ("cats/train", "dogs", ".hidden", "zoo trip"):
         Path(folder).mkdir(parents=True)
     Path("notes.txt").touch()
     with pytest.raises(LeafwingError) as caught:

@@ -28,6 +28,19 @@ def row(metric: str, **protocol: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
+    ("value", "features", "is_low"), [(0.01, "lite0", True), (0.5, "lite0", False), (0.01, "own", False)]
+)
+def test_a_recall_near_zero_by_lite0_says_little(value: float, features: str, is_low: bool) -> None:
+    text = figures.as_text([row("recall", features=features) | {"value": value}])
+    assert (caveats.LOW_RECALL in text) == is_low
+
+
+def test_the_closest_pairs_are_named() -> None:
+    rows = [row("copied") | {"words": "No copies.", "page": "memorisation-000000100.png"}, row("copied")]
+    assert figures.as_text(rows).count("The closest pairs are in memorisation-000000100.png, in the folder of the run.") == 1
+
+
+@pytest.mark.parametrize(
     ("metric", "protocol", "is_marked"),
     [
         ("precision", {}, True),

@@ -9,6 +9,7 @@ training after a checkpoint.
 from __future__ import annotations
 
 import errno
+import os
 import sys
 from collections.abc import Sequence
 
@@ -48,6 +49,8 @@ START = (
     "Guide: docs/README.md."
 )
 """The end of the list of commands."""
+TRAINING = ("train", "resume", "compare")
+"""Commands whose threads wait actively: they choose their number by the load."""
 FACTORIES = ("train", "explore", "compare")
 """Commands whose options depend on recipes or a tool: there, `command` is a function from a command line to the command."""
 
@@ -56,6 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the program `leafwing`."""
     stop_like_ctrl_c()
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if words and words[0] not in TRAINING:
+        os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # on a busy machine, threads that spin slow each other down
     for name in ("stdout", "stderr"):
         if stream := getattr(sys, name):  # None if it was closed before the start
             # Help has colours, and so has progress, whose reporter escapes the text; results come from files.

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from leafwing import recipes
-from leafwing.commands.recommend import describe
+from leafwing.commands.recommend import describe, describe_hold_out
 from leafwing.errors import LeafwingError
 from leafwing.option_names import refuse_unknown
 from leafwing.progress import Progress, reporter_of
@@ -100,7 +100,7 @@ def recommendation(report: SourceReport, words: str, may_shrink: bool) -> str:
     size = str(report.options.get("size", ""))
     if facts.may_shrink and kind == "images" and size and max(map(int, size.split("x"))) > SMALL:
         size += f", or {SMALL}x{SMALL} where the machine shows fewer than {show_count(LEAST)} of that size in the time"
-    reasons = [f"size {size}"] * bool(size) + [*choice.reasons]
+    reasons = [f"size {size}"] * bool(size) + [*choice.reasons, *describe_hold_out(facts, {})]
     return f"Next: {words}\n      without --recipe it chooses {describe(choice, {}, {})}:\n        " + "\n        ".join(
         [*reasons, "--dry-run shows width and length, which depend on the speed of this machine and on --time"]
     )

@@ -74,10 +74,11 @@ def cells(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
 
 def remarks(rows: Sequence[Mapping[str, Any]], verbose: bool = False) -> list[str]:
     """What the scale is, the words of metrics that have some, and what was compared; verbose: a line for each protocol."""
-    from leafwing.metrics.caveats import FLATTERY, is_flattered
+    from leafwing.metrics.caveats import FLATTERY, LOW_RECALL, is_flattered, is_low_recall
     from leafwing.metrics.protocol import describe
 
-    words = ((f"{row['images']:,} images: " if "images" in row else "") + row["words"] for row in rows if row.get("words"))
+    words = [(f"{row['images']:,} images: " if "images" in row else "") + row["words"] for row in rows if row.get("words")]
+    words += [f"The closest pairs are in {row['page']}, in the folder of the run." for row in rows if row.get("page")]
     notes = (note for row in rows if (note := describe_scale(row)))
     protocols = [describe(row["protocol"]) for row in rows]
     if not verbose:
@@ -86,7 +87,8 @@ def remarks(rows: Sequence[Mapping[str, Any]], verbose: bool = False) -> list[st
             ", ".join([text[0], *(part for part in text if part.startswith(("circular", "not unseen")))]) for text in parts
         ]
     flattery = [FLATTERY] if any(is_flattered(row) for row in rows) else []
-    return [*dict.fromkeys([*flattery, *notes, *words, *protocols])]
+    recall = [LOW_RECALL] if any(is_low_recall(row) for row in rows) else []
+    return [*dict.fromkeys([*flattery, *recall, *notes, *words, *protocols])]
 
 
 def show(value: float | None, unknown: str = "unknown") -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -217,9 +218,8 @@ def load_both(
     generated = load(pictures, size=shape, channels=kind.channels, progress=progress.report_reading, **reading)
     for source, dataset, stored in ((pictures, generated, of_generated), (data, real, of_real)):
         if dataset.rejects:
-            progress.say(
-                f"rejected images in {source}: {len(dataset.rejects)}; `leafwing doctor {source}` lists them with reasons"
-            )
+            command = f"leafwing doctor {shlex.quote(str(source))}"
+            progress.say(f"rejected images in {source}: {len(dataset.rejects)}; `{command}` lists them with reasons")
         for note in dataset.notes:
             progress.say(f"{source}: {without_hints(note)}")
         report_resizing(source, stored, shape, size is None, progress)

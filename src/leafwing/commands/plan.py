@@ -325,7 +325,7 @@ def find_repeated(
 
 def as_words(place: Place) -> str:
     """A source as the words of a command line."""
-    return shlex.join(map(str, place.values())) if isinstance(place, dict) else str(place)
+    return shlex.join(map(str, place.values())) if isinstance(place, dict) else shlex.quote(str(place))
 
 
 def describe_other_data(old: Run, dataset: Dataset) -> str:

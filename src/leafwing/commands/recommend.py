@@ -117,9 +117,16 @@ def recommend(
     check_options(choice.recipe, options)
     origin = "recommended" if start is None else f"as in {start.name}"
     progress.say(f"no --recipe given; {origin}: {describe(choice, values, options)}")
-    for reason in [*choice.reasons, *describe_load(before if speeds else None)]:
+    for reason in [*choice.reasons, *describe_hold_out(facts, values), *describe_load(before if speeds else None)]:
         progress.say(f"  {reason}")
     return choice
+
+
+def describe_hold_out(facts: rule.Facts, values: Mapping[str, Any]) -> list[str]:
+    """A line about measuring, which is too late after training, if nothing is held out by the user's choice or by this rule."""
+    if facts.kind != "images" or {"hold_out", "stop_on", "start"} & values.keys():
+        return []
+    return [rule.HOLD_OUT]
 
 
 def is_busy(now: tuple[float, int] | None) -> bool:

@@ -123,7 +123,9 @@ def _describe_similar(text: str, path: Path) -> str:
     near = [str(folder / names[name]) for name in difflib.get_close_matches(missing.name.lower(), names)]
     similar = [*difflib.get_close_matches(text.lower(), BUILT_IN, cutoff=0.5), *near]
     sentences = [f"Did you mean {' or '.join(map(sources.clean, similar))}?"] if similar else []
-    if siblings and not near and "/" in text:
+    if spaced := [name for name in siblings if name.startswith(f"{missing.name} ")]:
+        sentences.append(f"Names with spaces need quotes: {shlex.quote(sources.clean(str(folder / spaced[0])))}.")
+    elif siblings and not near and "/" in text:
         there = ", ".join(map(sources.clean, siblings[:_NAMED])) + " ..." * (len(siblings) > _NAMED)
         sentences.append(
             f"There is no {sources.clean(missing.name)} in {sources.clean(str(folder.resolve()))}, which has: {there}."

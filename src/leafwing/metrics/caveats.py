@@ -17,6 +17,20 @@ MIN_FID_SAMPLES, MIN_SCORED = 1_000, 1_000
 """With fewer samples or real images, FID is noticeably biased; with fewer samples, the inception score."""
 
 
+LOW_RECALL, NEAR_ZERO = (
+    "recall in the features lite0 is near 0 for all small generators that were tried, varied ones too: compare it between runs, not "
+    "with that of real images",
+    0.05,
+)
+"""What is said about a recall by lite0 below this value."""
+
+
+def is_low_recall(row: Mapping[str, Any]) -> bool:
+    """Whether a value is a recall that says little, because the features `lite0` see every sample outside of the real images."""
+    value = row.get("value")
+    return row["metric"] == "recall" and row.get("protocol", {}).get("features") == "lite0" and (value or 0) < NEAR_ZERO
+
+
 def is_flattered(row: Mapping[str, Any]) -> bool:
     """Whether a value is marked, because the features `own` praise shapeless pictures in colour; see `FLATTERED`."""
     protocol = row.get("protocol", {})

@@ -51,6 +51,8 @@ MIRROR = (
     "not mirrored, because only you know whether that is allowed: add --mirror if left and right mean the same, as in faces"
 )
 """What is said about an option that would help with few images, and cannot be chosen from them."""
+HOLD_OUT = "nothing is held out: add --hold-out auto to measure the result on images that training has not seen"
+"""What is said where nothing is: after training it is too late."""
 RECIPES = ("dcgan", "cgan", "pix2pix", "srgan", "cut", "r3gan")
 """The recipes that the rule may choose."""
 
