@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 
 import leafwing
-from leafwing import cli
+from leafwing import cli, fields
+from leafwing.data.options import like
 from leafwing.errors import LeafwingError
 
 SIZE = 16
@@ -167,3 +168,11 @@ def test_models_take_arrays_of_several_types(run: Path) -> None:
     for value, message in wrong:
         with pytest.raises(LeafwingError, match=message):
             model.judge(value, label=1)
+
+
+def test_other_pictures_are_read_whole_where_the_images_are_tiles_and_from_the_centre_where_they_are_windows() -> None:
+    assert like(fields.Image(16, 24, 3), {"fit": "tiles", "background": "black"}).fit == "crop"
+    target = like(fields.Image(4, 6, 1, bits=16), {"crop_from": "8x12", "levels": "0:4095"})
+    assert (target.shape, target.window, target.bits, target.levels) == ((8, 12, 1), (4, 6), 16, (0, 4095))
+    pixels = np.arange(8 * 12).reshape(8, 12, 1)
+    assert np.array_equal(target.centre(pixels), pixels[2:6, 3:9])

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from leafwing.commands.first_checks import check_run
-from leafwing.commands.originals import find_pictures, open_pictures, training_levels
+from leafwing.commands.originals import find_pictures, open_pictures
 from leafwing.errors import LeafwingError
 from leafwing.files import write
 from leafwing.progress import Progress, reporter_of
@@ -176,30 +176,18 @@ def _read(
 ) -> Iterator[tuple[list[str], list[Any]]]:
     """Names and pixels of pictures in the format of the training images, some at a time; adds those that cannot be used to `rejected`,
     and the names of those with several frames to `animated`."""
-    from leafwing.data import options
+    from leafwing.data.options import like
     from leafwing.data.pictures import UnusableImageError, decode, header
 
-    reading = run.data.options
-    fit, background = reading.get("fit", "crop"), reading.get("background", "white")
-    rgb = options.check(None, None, "stretch", background).rgb
-    whole = options.check(reading.get("crop_from") or f"{kind.height}x{kind.width}", None, "crop", background).size
-    height, width = whole or (kind.height, kind.width)
-    top, left = (
-        (height - kind.height) // 2,
-        (width - kind.width) // 2,
-    )  # the centre of larger images, see `Dataset.with_windows`
-    target = options.Target(
-        height, width, kind.channels, "crop" if fit == "tiles" else fit, background, rgb, bits=kind.bits,
-        levels=training_levels(run, of_inputs=False),
-    )  # fmt: skip
+    target = like(kind, run.data.options)
     for chunk in source.chunks(source.entries):
         names, pixels = [], []
         for entry, load, _ in chunk:
             try:
                 content = load()
-                image = decode(content, target, source.raw).pixels
+                image = target.centre(decode(content, target, source.raw).pixels)
                 animated += [entry.name] if header(content, source.raw).frames else []
-                pixels.append(image[top : top + kind.height, left : left + kind.width])
+                pixels.append(image)
                 names.append(entry.name)
             except UnusableImageError as error:
                 rejected.append({"name": entry.name, "reason": error.reason})  # no hint: --size is that of the run

@@ -8,14 +8,19 @@ from __future__ import annotations
 import operator
 import os
 import re
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from PIL import ImageColor
 
 from leafwing.data import levels as tones
 from leafwing.data.levels import Levels, Range
 from leafwing.errors import InvalidOption, LeafwingError
+from leafwing.fields import Image
+
+if TYPE_CHECKING:
+    import numpy as np
 
 FITS = ("crop", "pad", "stretch", "tiles")
 CHANNELS = (1, 2, 3, 4)
@@ -51,6 +56,12 @@ class Target:
     window: tuple[int, int] | None = None
     bits: int = 8
     levels: Range | None = None
+
+    def centre(self, pixels: np.ndarray) -> np.ndarray:
+        """The window in the centre of stored pixels (height, width, channels); all of them without windows."""
+        height, width = self.window or (self.height, self.width)
+        top, left = (self.height - height) // 2, (self.width - width) // 2
+        return pixels[top : top + height, left : left + width]
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -114,6 +125,22 @@ class Options:
         if max(whole) > LARGEST:
             raise InvalidOption("crop_from", "x".join(map(str, self.crop_from)), f"at most {LARGEST} pixels")
         return whole
+
+
+def like(image: Image, options: Mapping[str, Any]) -> Target:
+    """How other pictures are read like the images of a data set: whole, where these are tiles.
+
+    Args:
+        image: their format.
+        options: the reading options of the data set, as `run.json` has them.
+    """
+    fit = options.get("fit", "crop")
+    chosen = check(
+        (image.height, image.width), image.channels, "crop" if fit == "tiles" else fit, options.get("background", "white"),
+        options.get("crop_from"), levels=options.get("levels"),
+    )  # fmt: skip
+    target = chosen.target((image.height, image.width), image.channels, image.bits)
+    return replace(target, levels=tones.choose(chosen.levels, []))
 
 
 def check_input(input: Any) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -302,31 +302,22 @@ def real_conditions(model: Model, data: Dataset, rows: np.ndarray, conditions: C
 def _read(path: Path, data: Dataset) -> tuple[list[str], np.ndarray, int]:
     """The names and pixels (n, height, width, channels) of an image file, or of the first images in a folder, and how many it has
     besides these."""
-    from leafwing.data import levels, pictures, sources
-    from leafwing.data.options import check
+    from leafwing.data import pictures, sources
+    from leafwing.data.options import like
 
     if not path.exists():
         raise InvalidOption("file", path, "no such file or folder")
-    kind, options = data.spec.fields["image"], data.options
+    kind = data.spec.fields["image"]
     assert isinstance(kind, Image)
-    size = (kind.height, kind.width)
-    chosen = check(
-        size, kind.channels, options["fit"], options["background"], options.get("crop_from"), levels=options.get("levels")
-    )
-    target = replace(chosen.target(size, kind.channels, kind.bits), levels=levels.choose(chosen.levels, []))
-    top, left = (
-        (target.height - kind.height) // 2,
-        (target.width - kind.width) // 2,
-    )  # the centre, see `Dataset.with_windows`
+    target = like(kind, data.options)
     files = [file for file in sources.list_files(path)[0] if not sources.is_side(file.name)]
     names, images = [], []
     with pictures.strict():
         for file in files[:CHUNK]:
             try:
-                pixels = pictures.decode(Path(file.path).read_bytes(), target).pixels
+                images.append(target.centre(pictures.decode(Path(file.path).read_bytes(), target).pixels))
             except (OSError, pictures.UnusableImageError) as error:
                 raise InvalidOption("file", file.path, f"{error}") from None
-            images.append(pixels[top : top + kind.height, left : left + kind.width])
             names.append(Path(file.name).stem)
     if not images:
         raise InvalidOption("file", path, "no images in this folder")
