@@ -33,6 +33,7 @@ def row(metric: str, **protocol: Any) -> dict[str, Any]:
 def test_a_recall_near_zero_by_lite0_says_little(value: float, features: str, is_low: bool) -> None:
     text = figures.as_text([row("recall", features=features) | {"value": value}])
     assert (caveats.LOW_RECALL in text) == is_low
+    assert (caveats.LOW_RECALL in caveats.of_rows([row("recall", features=features) | {"value": value}])) == is_low
 
 
 def test_the_closest_pairs_are_named() -> None:

@@ -17,18 +17,18 @@ MIN_FID_SAMPLES, MIN_SCORED = 1_000, 1_000
 """With fewer samples or real images, FID is noticeably biased; with fewer samples, the inception score."""
 
 
-LOW_RECALL, NEAR_ZERO = (
+NEAR_ZERO = 0.05
+LOW_RECALL = (
     "recall in the features lite0 is near 0 for all small generators that were tried, varied ones too: compare it between runs, not "
-    "with that of real images",
-    0.05,
+    "with that of real images"
 )
-"""What is said about a recall by lite0 below this value."""
+"""What is said about a recall by lite0 below `NEAR_ZERO`."""
 
 
 def is_low_recall(row: Mapping[str, Any]) -> bool:
     """Whether a value is a recall that says little, because the features `lite0` see every sample outside of the real images."""
-    value = row.get("value")
-    return row["metric"] == "recall" and row.get("protocol", {}).get("features") == "lite0" and (value or 0) < NEAR_ZERO
+    is_of_lite0 = row["metric"] == "recall" and row.get("protocol", {}).get("features") == "lite0"
+    return is_of_lite0 and row["value"] is not None and row["value"] < NEAR_ZERO
 
 
 def is_flattered(row: Mapping[str, Any]) -> bool:
@@ -42,7 +42,7 @@ def of_rows(rows: Iterable[Mapping[str, Any]]) -> list[str]:
     """The caveats of these rows, each once."""
     texts: dict[str, None] = {}
     for row in rows:
-        texts |= dict.fromkeys([FLATTERY] if is_flattered(row) else [])
+        texts |= dict.fromkeys([FLATTERY] * is_flattered(row) + [LOW_RECALL] * is_low_recall(row))
         texts |= dict.fromkeys(of_protocol(row.get("protocol", {}), [row["metric"]]))
     return list(texts)
 
