@@ -66,11 +66,6 @@ def test_without_the_package_the_default_is_own_and_says_what_to_install(monkeyp
 
 
 def test_what_needs_a_classifier_gets_one() -> None:
-    for name in ("lite0", "pixels"):
-        with pytest.raises(
-            LeafwingError, match="inception_score needs a classifier: use --features inception, or own with labels"
-        ):
-            choose_features(PHOTOS, {"run": ()}, metrics=["fid", "inception_score"], requested=name)
     choice = choose_features(PHOTOS, {"run": ()}, metrics=["fid", "inception_score"])
     assert (choice.name, "needs a classifier" in choice.reason) == ("own", True)
 

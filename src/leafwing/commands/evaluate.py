@@ -15,7 +15,14 @@ from leafwing import files
 from leafwing.commands.figures import as_row
 from leafwing.commands.real_data import RealData, load_real_data, protocol_for, protocol_of, report_caveats
 from leafwing.commands.results import Rows
-from leafwing.commands.selection import WITHOUT_NETWORK, augmentation_of, check_metrics, select_checkpoints, select_metrics
+from leafwing.commands.selection import (
+    WITHOUT_NETWORK,
+    augmentation_of,
+    check_metrics,
+    require_classifier,
+    select_checkpoints,
+    select_metrics,
+)
 from leafwing.commands.steps import ONCE, Steps, describe, expected_seconds
 from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.progress import Progress, Reporter, reporter_of
@@ -130,6 +137,8 @@ def evaluate(
         keep_freed_memory()
         pretrained = {opened.name: sorted({*opened.pretrained, *model.game.pretrained})}
         choice = choose_features(kind, pretrained, metrics=names, requested=features, circular=circular)
+        if "inception_score" in names:
+            require_classifier(choice.name, opened.spec)
         judge = processes.broadcast(choice.name)  # other machines may lack the package
         network = None
         with processes.first_on_machine():

@@ -124,7 +124,7 @@ def recommend(
 
 def describe_hold_out(facts: rule.Facts, values: Mapping[str, Any]) -> list[str]:
     """A line about measuring, which is too late after training, if nothing is held out by the user's choice or by this rule."""
-    if facts.kind != "images" or {"hold_out", "stop_on", "start"} & values.keys():
+    if facts.kind != "images" or {"hold_out", "stop_on"} & values.keys():
         return []
     return [rule.HOLD_OUT]
 

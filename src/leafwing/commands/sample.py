@@ -275,9 +275,8 @@ def sample_seeds(
 def fewest(n: int, settings: Mapping[str, Any]) -> int:
     """The smallest part of n samples that has these conditions: several if there is a value of a condition for each."""
     sized = (value for value in settings.values() if isinstance(value, Sized) and not isinstance(value, str | Mapping))
-    return min(
-        n, max([1, *(len(value) for value in sized if getattr(value, "shape", True))])
-    )  # a tensor may be a single number
+    lengths = [len(value) for value in sized if getattr(value, "shape", True)]  # a tensor may be a single number
+    return min(n, max([1, *lengths]))
 
 
 def check_memory(n: int, part: tuple[Tensor | None, Batch, int | None], size: int, few: int = 1) -> None:

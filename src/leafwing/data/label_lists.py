@@ -64,7 +64,7 @@ def is_list(name: str) -> bool:
 
 
 def label_of(value: Any) -> str:
-    """A value in JSON as a label: a text or a number, where 1.0 is 1; empty if it is neither."""
+    """A value in JSON or in a column as a label: a text or a number, where 1.0 is 1; empty if it is neither."""
     if isinstance(value, bool) or not isinstance(value, str | int | float) or value != value:  # NaN
         return ""
     return str(int(value) if isinstance(value, float) and value.is_integer() else value).strip()

@@ -21,7 +21,7 @@ from typing import Any
 
 from leafwing.data import webdataset
 from leafwing.data.attributes import encode
-from leafwing.data.label_lists import MISSING, LabelList, find_fraction, is_list, lists_images, read_list
+from leafwing.data.label_lists import MISSING, LabelList, find_fraction, is_list, label_of, lists_images, read_list
 from leafwing.data.lists import Names, first, folder_of, read_column
 from leafwing.data.matching import is_split
 from leafwing.data.opening import Listing
@@ -181,12 +181,9 @@ def _labels_of(values: Sequence[Any]) -> list[str | None]:
     numbers = {value for value in values if isinstance(value, int | float) and value == value}
 
     def label(value: Any) -> str | None:
-        if value is None or isinstance(value, list | Exception) or value != value:  # NaN
-            return None
         if isinstance(value, int | float) and value < 0 and numbers != {-1, 1}:
             return None
-        whole = isinstance(value, float) and value.is_integer()  # as pandas stores whole numbers of which some are missing
-        return str(int(value) if whole else value).strip() or None
+        return (str(value) if isinstance(value, bool) else label_of(value)) or None
 
     return [label(value) for value in values]
 

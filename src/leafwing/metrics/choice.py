@@ -14,9 +14,7 @@ from leafwing.networks import lite0
 FAMILIES = {"lite0": "ImageNet", "inception": "ImageNet"}
 """The images that a published network was trained on; the others were trained on the data at hand, or not at all."""
 CLASSIFIED = "inception_score"
-"""The metric that needs a classifier."""
-NO_CLASSIFIERS = ("lite0", "pixels")
-"""Feature networks that are none here."""
+"""The metric that needs a classifier, which `lite0` is not here."""
 
 
 @dataclass(frozen=True)
@@ -63,15 +61,11 @@ def choose_features(
         circular: the user insists on a network with which the run was trained.
 
     Raises:
-        LeafwingError: no such network, one with which a run was trained, or none that the metrics need.
+        LeafwingError: no such network, or one with which a run was trained.
     """
     if requested is not None:
         if requested not in FEATURES:
             raise LeafwingError(f"no feature network {requested!r}{did_you_mean(requested, FEATURES)}")
-        if requested in NO_CLASSIFIERS and CLASSIFIED in metrics:
-            raise LeafwingError(
-                f"features {requested}: {CLASSIFIED} needs a classifier: use --features inception, or own with labels"
-            )
         if circular:
             return FeatureChoice(requested, trained_through=relatives(requested, pretrained))
         require_unseen(requested, pretrained)
