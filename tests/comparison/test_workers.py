@@ -161,6 +161,19 @@ def test_a_training_that_was_cut_short_continues_with_more_time(tmp_path: Path) 
     assert not compare.is_complete(run, budget(None, 10_000_000))
 
 
+def test_a_limit_that_is_no_whole_millisecond_can_be_reached() -> None:
+    """The log rounds the seconds: 60 x (0.239 / 60) is more than 0.239."""
+    for milliseconds in range(200, 1000):
+        seconds = milliseconds / 1000
+        run: Any = SimpleNamespace(
+            weights=lambda: {64: Path("64.pt")},
+            records=lambda seconds=seconds: [{"images": 64, "seconds": seconds}],
+            settings=SimpleNamespace(schedule=SimpleNamespace(images=10_000)),
+        )
+        assert compare.is_complete(run, budget(seconds / 60, 10_000))
+        assert not compare.is_complete(run, budget((seconds + 0.001) / 60, 10_000))
+
+
 # --- speed ------------------------------------------------------------------------------------------------------------------
 
 

@@ -295,7 +295,8 @@ def is_complete(run: Run, plan: ComparisonPlan) -> bool:
     if not checkpoints or not lines:
         return False
     last, limit = lines[-1], time_limit(plan)
-    timed_out = limit is not None and last["seconds"] >= limit and checkpoints[-1] == last["images"]
+    # The log rounds to milliseconds, so the limit must be rounded as well.
+    timed_out = limit is not None and last["seconds"] >= round(limit, 3) and checkpoints[-1] == last["images"]
     return checkpoints[-1] >= run.settings.schedule.images or timed_out
 
 
