@@ -68,9 +68,12 @@ class Mutant:
         return hashlib.sha256(f"{self.file} {self.text}".encode()).hexdigest()[:16]
 
 
-def meaning(source: str) -> str:
-    """A program without its annotations and layout."""
-    tree = ast.parse(source)
+def meaning(source: str) -> str | None:
+    """A program without its annotations and layout; None if it is none (the `*` of keyword-only parameters made a `/`)."""
+    try:
+        tree = ast.parse(source)
+    except SyntaxError:
+        return None
     for node in ast.walk(tree):
         for name in ("annotation", "returns"):
             if hasattr(node, name):
@@ -107,7 +110,7 @@ def draw(files: list[str], random: random.Random) -> Iterator[Mutant]:
         operator, occurrence = random.choice(random.choice(places(file)))
         source = (SOURCE / file).read_text(encoding="utf-8")
         text = mutate_code(source, OperatorProvider()[operator](), occurrence)
-        if text is None or meaning(text) == meaning(source):
+        if text is None or meaning(text) in (None, meaning(source)):
             continue
         lines = zip(source.splitlines(), text.splitlines(), strict=False)
         line, (before, after) = next((n, pair) for n, pair in enumerate(lines, 1) if pair[0] != pair[1])
