@@ -53,6 +53,22 @@ def never(choice: Choice) -> float:
     raise AssertionError("the speed was measured")
 
 
+@pytest.mark.parametrize(
+    ("images", "expected"),
+    [
+        (rule.RECOGNISABLE - 5_000, rule.EXPECTATION),
+        (rule.RECOGNISABLE, "expect things that can be recognised in some samples only: in many after 200k"),
+        (rule.MANY_RECOGNISABLE - 10_000, "in some samples only"),
+        (rule.MANY_RECOGNISABLE, ""),
+    ],
+)
+def test_the_reasons_say_what_to_expect(images: int, expected: str) -> None:
+    choice = choose(Facts("images", 5_000), constant((images + 1) / rule.HOUR / rule.MARGIN))
+    assert choice.settings["images"] == images
+    assert expected in choice.reasons[-1]
+    assert ("expect" in choice.reasons[-1]) == bool(expected)
+
+
 def test_every_recipe_of_the_rule_exists_and_has_the_options() -> None:
     assert {*rule.RECIPES} <= {*recipes.names()}
     for facts in (Facts("images", 5_000), Facts("images", 50), Facts("images", 5_000, smallest=500), Facts("points", 1_000)):

@@ -62,6 +62,20 @@ def test_the_first_sentence_says_where_on_the_scale_a_run_is(value: float, text:
     assert sentence.startswith(text)
 
 
+def test_precision_is_told_as_samples_that_could_be_real_images() -> None:
+    fid, precision = row("fid", 80, 8, 1_600), row("precision", 0.431, 0.86, 0)
+    text = "To the feature network, 43 of 100 samples could be real images; of 100 other real images, 86 could."
+    assert lead([fid, precision])[0].endswith(f" {text}")
+    flattering = precision | {"protocol": {**PROTOCOL.as_dict(), "features": "own"}}
+    for said_elsewhere in (
+        flattering,
+        precision | {"variety": 0.01},
+        precision | {"value": None},
+        precision | {"scale": None},
+    ):
+        assert text not in " ".join(lead([fid, said_elsewhere]))
+
+
 def test_an_interval_that_reaches_real_images_is_near_enough() -> None:
     assert "as near" in lead([row("kid", 0.3, 0.01, 900, low=-0.1, high=0.7)])[0]
     assert "0.033% of that of random noise" in lead([row("kid", 0.3, 0.01, 900, low=0.1, high=0.5)])[0]

@@ -97,13 +97,19 @@ def show(value: float | None, unknown: str = "unknown") -> str:
 
 
 def lead(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What the figures of the last checkpoint mean, in one or two sentences; empty without a scale."""
+    """What the figures of the last checkpoint mean, in one to three sentences; empty without a scale."""
+    from leafwing.metrics.caveats import is_flattered
     from leafwing.metrics.conclusions import says_nothing
 
     last = [row for row in rows if row.get("images") == rows[-1].get("images")] if rows else []
     by_name = {row["metric"]: row for row in last if row.get("scale") and row["value"] is not None and is_on_scale(row)}
     name = next((name for name in LEADING if name in by_name), "")
     sentences = [where(by_name[name])] if name else []
+    precision = by_name.get("precision")
+    if precision and not says_nothing(precision) and not is_flattered(precision):
+        value, real = (round(100 * share) for share in (precision["value"], precision["scale"]["real"]))
+        could = f"{value} of 100 samples could be real images; of 100 other real images, {real} could"
+        sentences.append(f"To the feature network, {could}.")
     if any(says_nothing(row) for row in last):
         variety = next(row["variety"] for row in last if says_nothing(row))
         sentences.append(
