@@ -93,9 +93,10 @@ bench: .venv/dev
 	$(BIN)/python bench/rows.py bench/results/levers.jsonl bench/results/roofline.jsonl bench/results/scaling.jsonl bench/results/recipes.jsonl
 
 # Small faults in the source, one at a time: which of them the tests notice; an hour of two cores, see bench/mutants.py. Stopped, it
-# goes on where it was.
+# goes on where it was. Before that, once, which tests run which lines: make again after `rm .coverage`.
 mutants: .venv/dev
-	$(PIP) install --quiet -c constraints.txt cosmic-ray
+	$(PIP) install --quiet -c constraints.txt cosmic-ray pytest-cov
+	test -f .coverage || $(BIN)/python -m pytest -n auto -m 'not slow' --cov=leafwing --cov-context=test --cov-report= || test -f .coverage
 	$(BIN)/python bench/mutants.py
 
 format: .venv/dev

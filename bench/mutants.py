@@ -5,9 +5,10 @@
 
 A fault (mutant) is one of cosmic-ray's at a random place: a number or a comparison changed, a sign, `and` for `or`, a loop left out.
 The sample is the same for the same seed and source. A room is a package or a module of leafwing, and has a share of the sample in
-proportion to the square root of its size. The tests of a file are those that import it or have its name, or that of a file that
-imports it; of a recipe, those of its name. They run in a copy of the checkout, so that the working tree never has a fault. They must
-pass without one: `make test`.
+proportion to the square root of its size. First run the tests of the file: those that import it or have its name, or that of a file
+that imports it; of a recipe, those of its name. If these notice nothing, then those that run the line, by `.coverage`, which `make
+mutants` writes once. They run in a copy of the checkout, so that the working tree never has a fault. They must pass without one:
+`make test`.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -42,8 +44,9 @@ USED = re.compile(
 """The operators of cosmic-ray that are used. Others give type errors (bits, powers) or the same program (decorators)."""
 SKIPPED = re.compile(r"^pytestmark = .*(slow|gpu)", re.MULTILINE)
 """Files of tests that take minutes or need a device."""
-MOST_FILES, SECONDS = 4, 240
-"""Test files per mutant, the nearest first; and the time limit of its tests."""
+MOST_FILES, MOST_TESTS, SECONDS = 4, 40, 240
+"""Test files per mutant, the nearest first; further tests that run its line, those first that run the least of its file; and the time
+limit of either."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,10 @@ class Mutant:
 
 
 def meaning(source: str) -> str | None:
-    """A program without its annotations and layout; None if it is none (the `*` of keyword-only parameters made a `/`)."""
+    """A program without what never runs: its layout, annotations, and the parameters of functions whose body is `...`.
+
+    None if it is none (the `*` of keyword-only parameters made a `/`).
+    """
     try:
         tree = ast.parse(source)
     except SyntaxError:
@@ -78,6 +84,8 @@ def meaning(source: str) -> str | None:
         for name in ("annotation", "returns"):
             if hasattr(node, name):
                 setattr(node, name, None if not isinstance(node, ast.AnnAssign) else ast.Constant(0))
+        if isinstance(node, ast.FunctionDef) and ast.unparse(node.body[-1]) == "...":
+            node.args = ast.arguments([], [], None, [], [], None, [])
     return ast.dump(tree)
 
 
@@ -178,6 +186,36 @@ def tests_of(file: str) -> list[list[str]]:
     return [[str(test.relative_to(ROOT)) for test in near[:MOST_FILES]]] if near else []
 
 
+@cache
+def tests_by_line(file: str, coverage: Path) -> dict[int, set[str]]:
+    """The tests that run each line of a file, as arguments of pytest; a line that is run while importing has none."""
+    from coverage import CoverageData  # likewise
+
+    data = CoverageData(str(coverage))
+    data.read()
+    lines: dict[int, set[str]] = {}
+    for measured in data.measured_files():
+        if measured.endswith(f"src/leafwing/{file}"):
+            for line, contexts in data.contexts_by_lineno(measured).items():
+                lines[line] = {context.split("|")[0] for context in contexts if context}
+    return lines
+
+
+def tests_of_line(mutant: Mutant, coverage: Path) -> list[list[str]]:
+    """Further tests that run the line of a mutant, or any of its file if none runs it, as of a constant; at most two of a kind."""
+    by_line = tests_by_line(mutant.file, coverage) if coverage.exists() else {}
+    near = [line for line in range(max(0, mutant.line - 8), mutant.line + 1) if by_line.get(line)]
+    share = Counter(test for tests in by_line.values() for test in tests)
+    before = {test for tests in tests_of(mutant.file) for test in tests if "-k" not in tests}
+    tests = (by_line[near[-1]] if near else {*share}) - {test for test in share if test.split("::")[0] in before}
+    kinds, chosen = Counter[str](), list[str]()
+    for test in sorted(tests, key=lambda test: (share[test], test)):
+        kinds[kind := test.split("[")[0]] += 1
+        if kinds[kind] <= 2:
+            chosen.append(test)
+    return [chosen[:MOST_TESTS]] if chosen else []
+
+
 def copy_checkout(to: Path) -> Path:
     """The files that git knows, as they are in the working tree."""
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
@@ -188,8 +226,16 @@ def copy_checkout(to: Path) -> Path:
     return to
 
 
-def outcome(mutant: Mutant, checkout: Path) -> str:
+def outcome(mutant: Mutant, checkout: Path, coverage: Path) -> str:
     """Whether the tests notice a mutant: noticed, survived, or slow if they take too long to know."""
+    result = run_tests(mutant, checkout, tests_of(mutant.file))
+    if result == "survived" and (further := tests_of_line(mutant, coverage)):
+        result = run_tests(mutant, checkout, further)
+    return result
+
+
+def run_tests(mutant: Mutant, checkout: Path, runs: list[list[str]]) -> str:
+    """The outcome of a mutant by some tests: the arguments of pytest, for each run."""
     path, environment = checkout / "src" / "leafwing" / mutant.file, dict(os.environ)
     # Without byte code, because that of a file of the same size and second would be taken for the mutant's.
     environment |= {"PYTHONPATH": str(checkout / "src"), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
@@ -198,12 +244,13 @@ def outcome(mutant: Mutant, checkout: Path) -> str:
     end = time.monotonic() + SECONDS
     try:
         path.write_text(mutant.text, encoding="utf-8")
-        for tests in tests_of(mutant.file):
+        for tests in runs:
             remaining = end - time.monotonic()
             done = subprocess.run(
                 [*pytest, *tests], cwd=checkout, env=environment, capture_output=True, timeout=max(1, remaining)
             )
-            if done.returncode not in (0, 5):  # 5: no tests
+            not_run = done.returncode == 5 or b"ERROR: not found: " in done.stderr  # a test whose name has changed since
+            if done.returncode and not not_run:
                 return "noticed"
         return "survived"
     except subprocess.TimeoutExpired:
@@ -233,6 +280,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="seed of the sample")
     parser.add_argument("--jobs", type=int, default=2, help="mutants at a time, each on one core")
     parser.add_argument("--minutes", type=float, default=60, help="after which no further mutant is begun")
+    parser.add_argument(
+        "--coverage", type=Path, default=ROOT / ".coverage", help="which tests run which lines (default: .coverage)"
+    )
     parser.add_argument("--again", action="store_true", help="run mutants again that survived or were slow")
     args = parser.parse_args()
     mutants = sample([*filter(None, args.rooms.split(","))], args.n, args.seed)
@@ -244,7 +294,7 @@ def main() -> None:
         if mutant.key in rows or time.monotonic() > end:
             return
         checkout, start = checkouts.get(), time.monotonic()
-        result = outcome(mutant, checkout)
+        result = outcome(mutant, checkout, args.coverage)
         checkouts.put(checkout)
         names = ("file", "line", "operator", "before", "after", "room", "key")
         row = {"bench": "mutants", **{name: getattr(mutant, name) for name in names}, "outcome": result}
