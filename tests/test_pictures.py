@@ -364,6 +364,25 @@ def test_a_sheet_with_labels_has_a_row_per_class_with_the_same_latents() -> None
     assert max(abs(b - a - 127.5) for a, b in zip(*columns, strict=True)) <= 1
 
 
+def test_a_sheet_with_attributes_has_a_row_per_value_all_else_being_the_same() -> None:
+    names = ("smiling", "colour=red", "colour=blue")
+    spec = DataSpec.images(16, 16, attributes=names)
+
+    def make(nets: Nets, inputs: Batch, clock: Clock) -> torch.Tensor:
+        shades = [inputs.latent[:, 0].tanh() * 0.1 + 0.9 * inputs.attributes[:, i] for i in range(3)]
+        return torch.stack(shades, 1)[:, :, None, None].expand(-1, 3, 16, 16)
+
+    examples = Examples.from_plain(spec, {"attributes": ["010", "101"]})
+    sheet = model_sheet.progress_sheet(model_of(spec, Output("image", make, ("attributes",), Normal(2)), examples=examples))
+    assert list(sheet.names) == ["smiling=0", "smiling=1", "colour=red", "colour=blue"]
+    shades = np.array([[cell.stored[0, 0] for cell in row] for row in sheet.rows], np.float64)
+    assert shades.shape == (4, 10, 3)
+    for row, channel, is_set in ((0, 0, False), (1, 0, True), (2, 1, True), (2, 2, False), (3, 1, False), (3, 2, True)):
+        assert ((shades[row, :, channel] > 190) == is_set).all()
+    assert np.array_equal(shades[0, :, 1:], shades[1, :, 1:]), "the latents and other attributes of a column are the same"
+    assert len({*shades[0, :, 1]}) > 5, "latents differ"
+
+
 def test_points_stay_a_plot() -> None:
     model = model_of(DataSpec.vectors(2), Output("image", lambda nets, inputs, clock: inputs.latent, prior=Normal(2)))
     assert pictures.png(model_sheet.sample_sheet(model)) == pictures.png(pictures.scatter(model.sample(2_000)))

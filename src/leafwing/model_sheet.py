@@ -28,10 +28,11 @@ def sample_sheet(model: Model, rows: Batch | None = None, seed: int = 0) -> Imag
 def progress_sheet(model: Model, rows: Batch | None = None, seed: int = 0) -> Sheet:
     """Samples of the main output, the same ones at every stage of training.
 
-    From latents alone: 8 x 8 samples; with labels one row per class, with the same latents in each. Other conditions than labels and
-    attributes come from `rows`: real samples, and beside each of them those generated from its conditions, with its caption below and
-    its box kinds on it. From images: what each is generated from, what is generated, what it is in reality, or if they are unpaired,
-    some real sample; for two outputs that translate into each other, there and back in both directions. Clips are strips of frames.
+    From latents alone: 8 x 8 samples; with labels one row per class, with the same latents in each; with attributes instead one
+    row per value of each, all else being the same. Other conditions than these come from `rows`: real samples, and beside each of
+    them those generated from its conditions, with its caption below and its box kinds on it. From images: what each is generated
+    from, what is generated, what it is in reality, or if they are unpaired, some real sample; for two outputs that translate into
+    each other, there and back in both directions. Clips are strips of frames.
 
     Args:
         model: the model.
@@ -50,13 +51,30 @@ def progress_sheet(model: Model, rows: Batch | None = None, seed: int = 0) -> Sh
     if {*output.conditions} - {"label", "attributes"}:
         return _conditional_samples(model, output, rows, seed)
     count = 8 if isinstance(kind, fields.Clip) or not kind.has_pixels else 64
+    columns = PER_CLASS if count == 64 else 1
+    if not model.labels and "attributes" in output.conditions:
+        return _rows_of_attributes(model, columns, seed)
     if not model.labels:
-        samples = model.sample(count, seed)
-        return Sheet(in_rows(_cells(kind, samples), 8 if count == 64 else 1))
-    labels, columns = range(min(CLASSES, len(model.labels))), PER_CLASS if count == 64 else 1
+        return Sheet(in_rows(_cells(kind, model.sample(count, seed)), 8 if count == 64 else 1))
+    labels = range(min(CLASSES, len(model.labels)))
     latents = model.latents(columns, seed).repeat(len(labels), 1)
     samples = model.generate(latents, label=[label for label in labels for _ in range(columns)])
     return Sheet(in_rows(_cells(kind, samples), columns), names=[class_name(model.labels[label], label) for label in labels])
+
+
+def _rows_of_attributes(model: Model, columns: int, seed: int) -> Sheet:
+    """A row of samples for each value of each attribute, with the same latents and other attributes in each."""
+    kind, attributes = model.kind(model.output), model.spec.fields["attributes"]
+    assert isinstance(attributes, fields.Attributes)
+    names = [item for name in attributes.names for item in ([name] if "=" in name else [f"{name}=0", f"{name}=1"])][:CLASSES]
+    rows = []
+    for name in names:
+        values = model.conditions(columns, seed).attributes
+        for index, value in attributes.columns(dict([name.split("=", 1)])).items():
+            values[:, index] = value
+        rows.append(values)
+    samples = model.generate(model.latents(columns, seed).repeat(len(rows), 1), attributes=torch.cat(rows))
+    return Sheet(in_rows(_cells(kind, samples), columns), names=names)
 
 
 def _conditional_samples(model: Model, output: Output, rows: Batch | None, seed: int) -> Sheet:

@@ -184,8 +184,9 @@ def resume(
     known = [
         name for name, item in signature(resume).parameters.items() if item.kind is item.KEYWORD_ONLY and name != "progress"
     ]
-    refuse_other_names(Run.open(run, root=root), options)
-    check_values(Run.open(run, root=root), options, known)
+    unread = Run.open(run, root=root)
+    refuse_other_names(unread, options)
+    check_values(unread, options, known)
     with join_processes(ADVICE) as processes:
         progress = reporter_of(progress) if processes.first else Reporter()
         opened = Run.open(run, root=root, trust=trust)
@@ -198,24 +199,8 @@ def resume(
             old_line = timeline(opened.options, opened.history.option_changes)
             line = check_changes(opened, options, old_line, shown, known)
             hyperparameters, option_changes = changes_of(line)
-            total = new_total(images, max(old.schedule.images, shown if images else 0), count, "images")
             used = float(state["seconds"]) if state else 0.0
-            limit = None if time is None else new_total(time, used, duration, "time")
-            if limit is not None and used >= limit:
-                raise LeafwingError(
-                    f"{opened.folder} has already been trained for {show_duration(used)}, so --time {time} is too short; use a longer "
-                    "limit, or +10m on top of the time used"
-                )
-            if state and shown >= total:
-                if images:
-                    raise LeafwingError(
-                        f"{opened.folder} has already been trained on {shown:,} images, so --images {images} is too low; use a larger "
-                        "total, or +N to add to it"
-                    )
-                raise LeafwingError(
-                    f"{opened.folder} has already been trained on all of its {total:,} images; continue with "
-                    f"`leafwing resume {opened.folder} --images +100k`"
-                )
+            total, limit = new_length(opened, images, time, shown if state else None, used)
             with processes.first_on_machine():
                 dataset = reload_data(opened, progress, changed, source, input)
             data_config, data_changes = changed_data(opened, dataset, shown)
@@ -277,6 +262,41 @@ def resume(
             rows = sheet_rows(opened, dataset, training.game)
             with out_of_memory(training, opened.options, resumed=True):
                 return run_session(opened, training, progress, writer, held_out_batches(opened, dataset, training), rows)
+
+
+def new_length(
+    run: Run, images: int | str | None, time: float | str | None, shown: int | None, used: float
+) -> tuple[int, float | None]:
+    """The total number of images of a resumed training, and the limit of its total time in seconds; None without one.
+
+    Args:
+        run: the run, with its old settings.
+        images, time: the options of `resume`.
+        shown: images shown so far; None before the first checkpoint.
+        used: seconds of training so far.
+
+    Raises:
+        LeafwingError: no images or no time is left.
+    """
+    before = run.settings.schedule.images
+    total = new_total(images, max(before, shown or 0 if images else 0), count, "images")
+    limit = None if time is None else new_total(time, used, duration, "time")
+    if limit is not None and used >= limit:
+        raise LeafwingError(
+            f"{run.folder} has already been trained for {show_duration(used)}, so --time {time} is too short; use a longer limit, or "
+            "+10m on top of the time used"
+        )
+    if shown is None or shown < total:
+        return total, limit
+    if images:
+        raise LeafwingError(
+            f"{run.folder} has already been trained on {shown:,} images, so --images {images} is too low; use a larger total, or +N "
+            "to add to it"
+        )
+    raise LeafwingError(
+        f"{run.folder} has already been trained on all of its {total:,} images; continue with "
+        f"`leafwing resume {run.folder} --images +100k`"
+    )
 
 
 def describe_rest(run: Run, shown: int, used: float, before: float | None) -> str:
