@@ -123,6 +123,13 @@ def test_the_seed_selects_the_real_images(tmp_path: Path) -> None:
     assert not torch.equal(streams[0], streams[2])
 
 
+def test_the_time_per_sample_is_that_of_the_second_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for n_fake, seconds in ((M, 4 / 8), (5, 4 / 5)):
+        times = iter([0.0, 100.0, 200.0, 204.0])  # the first batch also pays for the start
+        monkeypatch.setattr("leafwing.metrics.samples.time.perf_counter", lambda times=times: next(times))
+        assert open_samples(tmp_path, data(), n_fake=n_fake).seconds_per_sample() == seconds
+
+
 def test_half_of_mirrored_data_are_mirrored(tmp_path: Path) -> None:
     plain, mirrored = (joined(open_samples(tmp_path, data(mirror=mirror)).real_pictures()) for mirror in (False, True))
     flipped = (mirrored == plain.flip(3)).flatten(1).all(1)
