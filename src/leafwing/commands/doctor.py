@@ -30,10 +30,14 @@ def doctor(source: Any, *, progress: Progress = None, **options: Any) -> SourceR
     Returns:
         A report: `text()` for people, `as_dict()` for programs.
     """
-    from leafwing.data.doctor import doctor as examine
+    from leafwing.data.locating import locate
+    from leafwing.data.opening import require_packages
 
     refuse_unknown("doctor", options, {name: all_settings()[name].help for name in READING_OPTIONS if name != "mirror"})
     reading, _ = split_keywords(options)
+    require_packages(locate(source))
+    from leafwing.data.doctor import doctor as examine  # imports torch
+
     report = examine(source, progress=reporter_of(progress).report_reading, **reading)
     is_usable = not any(line.startswith("This source cannot be used") for line in report.advice)
     if report.accepted and is_usable and (problem := size_problem(source, options)):

@@ -20,6 +20,7 @@ from leafwing.commands.selection import (
     augmentation_of,
     check_metrics,
     require_classifier,
+    require_packages,
     select_checkpoints,
     select_metrics,
 )
@@ -103,8 +104,8 @@ def evaluate(
     """
     opened = Run.open(run, root=root, trust=trust)
     checkpoints = select_checkpoints(opened, checkpoint)
-    if metrics is not None:
-        check_metrics(metrics, opened.spec.points, opened.data.source)
+    named = [] if metrics is None else check_metrics(metrics, opened.spec.points, opened.data.source)
+    require_packages(metrics=named, features=features, weights=weights, data=data)
     import torch
 
     from leafwing.commands.launching import join_processes

@@ -11,8 +11,9 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
-from leafwing import files, notebook
+from leafwing import files, notebook, optional
 from leafwing.commands.first_checks import check_run
+from leafwing.commands.selection import require_packages
 from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
 from leafwing.progress import Progress, Reporter, reporter_of
 from leafwing.runs import LABORATORY, ROOT, Run
@@ -84,10 +85,16 @@ def explore(
     Raises:
         LeafwingError: invalid input, or the run lacks something that the tool needs; nothing was written.
     """
+    from leafwing import films, laboratory
+
     check_run(run, root, checkpoint=checkpoint, label=label, conditions=conditions, out=out)
+    if tool in laboratory.WITH_CHARTS:
+        optional.require("matplotlib")
+    if options.get("animation") == "mp4":
+        films.require(Path("animation.mp4"))
+    require_packages(features=features, data=data)
     import torch
 
-    from leafwing import laboratory
     from leafwing.conditions import read_settings
     from leafwing.engine import choose, keep_freed_memory
     from leafwing.laboratory.finding import plain

@@ -11,10 +11,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from leafwing import recipes
+from leafwing import optional, recipes
 from leafwing.commands.feeding import pace_of_training
 from leafwing.commands.plan import check_schedule, open_replay
 from leafwing.commands.recommend import check_any
+from leafwing.commands.selection import require_packages
 from leafwing.errors import LeafwingError, nearest
 from leafwing.fields import Attributes, Label
 from leafwing.game import DataSpec, Output
@@ -49,6 +50,7 @@ def check_training(
     origin = old.data.origin if old and source is None else source
     if origin is not None:
         place = locate(origin)
+        require_packages(data=place)
         if isinstance(place, Path) and (place / "run.json").is_file():
             folder = shlex.quote(str(place))
             raise LeafwingError(
@@ -62,10 +64,16 @@ def check_training(
     if name is not None or old is None:
         _refuse_other_names(origin, name, values, options, old)
     if recipe is not None:
-        recipes.describe(recipe).resolve(options)
+        check_recipe(recipe, options)
     elif old is None:
         check_any(options)
     check_schedule(replace_fields((old.settings if old else Settings()).schedule, values), values)
+
+
+def check_recipe(recipe: str, options: Mapping[str, Any]) -> None:
+    """Raises LeafwingError for an invalid option of a recipe, or one that names a network whose package is not installed."""
+    if "lite0" in recipes.describe(recipe).resolve(options).values():
+        optional.require(optional.LITE0)
 
 
 def _refuse_other_names(

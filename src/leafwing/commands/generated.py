@@ -18,7 +18,7 @@ from leafwing.commands.evaluate import ADVICE, announce, require_same_network, s
 from leafwing.commands.figures import as_row
 from leafwing.commands.real_data import MIN_SAMPLES, default_samples, report_caveats
 from leafwing.commands.results import Rows
-from leafwing.commands.selection import WITHOUT_NETWORK, check_metrics, require_classifier
+from leafwing.commands.selection import WITHOUT_NETWORK, check_metrics, require_classifier, require_packages
 from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
 from leafwing.progress import Progress, Reporter, reporter_of
 from leafwing.quantities import check_seed, count
@@ -87,8 +87,9 @@ def evaluate_pictures(
     """
     from leafwing.data.locating import find
 
+    names = check_metrics(metrics or DEFAULT_METRICS, False, str(data))
     for source in (pictures, data):
-        find(source)
+        require_packages(metrics=names, features=features, weights=weights, data=find(source))
     import torch
 
     from leafwing.commands.launching import join_processes
@@ -105,7 +106,6 @@ def evaluate_pictures(
         raise InvalidOption("weights", weights, f"name the network too: --features {' or '.join(WITH_WEIGHTS)}")
     if features is not None and features not in FEATURES:
         raise LeafwingError(f"no feature network {features!r}{did_you_mean(features, list(FEATURES))}")
-    names = check_metrics(metrics or DEFAULT_METRICS, False, str(data))
     for name in names:
         if name not in METRICS:
             raise LeafwingError(f"metric {name} needs a run; for pictures there are {', '.join(METRICS)}")

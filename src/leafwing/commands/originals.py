@@ -52,8 +52,9 @@ def find_pictures(pictures: str | Path) -> Path:
     """The path of the pictures.
 
     Raises:
-        LeafwingError: there is no such file or folder, or it is a run folder.
+        LeafwingError: there is no such file or folder, it is a run folder, or a package that reads it is not installed.
     """
+    from leafwing.data.opening import require_packages
     from leafwing.data.sources import RUN_FILES
 
     path = Path(pictures).expanduser()
@@ -63,6 +64,7 @@ def find_pictures(pictures: str | Path) -> Path:
         raise LeafwingError(
             f"{str(pictures)!r}: no such file or folder; give an image file, a folder of images or an archive"
         )
+    require_packages(path)
     return path
 
 

@@ -45,8 +45,10 @@ def reel(
     opened = Run.open(run, root=root)
     if out is not None and Path(out).exists():
         raise LeafwingError(f"{out} exists: choose another --out")
-    from leafwing import films, pictures  # imports torch
+    from leafwing import films
 
+    if out is not None:
+        films.require(Path(out))
     films.check_seconds(seconds)
     if size is not None and not MIN_SIZE <= whole(size, "size", 1) <= MAX_SIZE:
         raise InvalidOption("size", size, f"choose from {MIN_SIZE} to {MAX_SIZE} pixels for the longer side")
@@ -59,6 +61,8 @@ def reel(
         target = opened.folder / "reel.webp"
     else:
         target = files.unused(opened.outputs, f"{frames[-1].stem}-reel", ".webp")
+    from leafwing import pictures  # imports torch
+
     with files.storage(str(target)):
         target.parent.mkdir(parents=True, exist_ok=True)
     captions, is_smooth = [f"{int(path.stem):,} images" for path in frames], pictures.is_smooth(opened.spec.fields["image"])

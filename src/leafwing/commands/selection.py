@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from leafwing import optional
 from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
 from leafwing.runs import Run
 
@@ -86,6 +88,24 @@ def check_metrics(metrics: Sequence[str] | str, points: bool, source: str) -> li
                 f"there are: {', '.join(other for other in METRICS if other != name)}"
             )
     return names
+
+
+def require_packages(
+    *, metrics: Sequence[str] = (), features: str | None = None, weights: str | Path | None = None, data: object = None
+) -> None:
+    """Raises LeafwingError if one of these needs a package that is not installed.
+
+    Args:
+        metrics, features, weights: as for `evaluate`.
+        data: images, as for `train`.
+    """
+    from leafwing.data import opening
+
+    if "ms_ssim" in metrics:
+        optional.require("torchmetrics")
+    if features == "lite0" and weights is None:
+        optional.require(optional.LITE0)
+    opening.require_packages(data)
 
 
 def check_output(names: Sequence[str], outputs: Sequence[Output], output: Output, spec: DataSpec) -> None:

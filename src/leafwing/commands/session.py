@@ -12,9 +12,9 @@ from dataclasses import replace
 from math import inf
 from typing import TYPE_CHECKING, Any
 
-from leafwing import files
+from leafwing import files, optional
 from leafwing.commands import stop_signals
-from leafwing.errors import Diverged, LeafwingError, StorageError
+from leafwing.errors import Diverged, StorageError
 from leafwing.fields import Vector
 from leafwing.progress import Reporter
 from leafwing.runs import Run
@@ -241,7 +241,7 @@ def tensorboard_writer() -> Callable[[str], Any]:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
-        raise LeafwingError("TensorBoard is not installed: pip install 'leafwing[tensorboard]'") from None
+        raise optional.not_installed("tensorboard") from None
     return SummaryWriter
 
 

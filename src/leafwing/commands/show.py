@@ -61,11 +61,13 @@ def show(
     from leafwing import data
     from leafwing.data.locating import locate
     from leafwing.data.memory import PREFIX
+    from leafwing.data.opening import require_packages
 
     refuse_unknown("show", options, {name: all_settings()[name].help for name in READING_OPTIONS if name != "mirror"})
     reading, _ = split_keywords(options)
     seed = check_seed(seed)
     place = locate(source)
+    require_packages(place)
     places = [*place.values()] if isinstance(place, dict) else [place]
     names = [str(item).removeprefix(PREFIX) for item in places]
     name = "-".join(Path(name).name.split(".")[0] for name in names)

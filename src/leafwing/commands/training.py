@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from leafwing import optional
 from leafwing.commands.capacity import check_memory, out_of_memory
 from leafwing.commands.closing import expectation
 from leafwing.commands.feeding import held_out_batches, reload_data, split_data, trained_on_held_out
@@ -79,6 +80,8 @@ def train(
     if settings:
         values.setdefault("images", settings.schedule.images)  # the user's choice, also if it is the default
     refuse_existing(out)
+    if tensorboard:
+        optional.require("tensorboard")
     check_training(source, recipe, values, hyperparameters, replay)
     values = with_start(values, root)
     is_named = recipe is not None
@@ -179,6 +182,8 @@ def resume(
     """
     if changed not in (None, "old", "new"):
         raise InvalidOption("changed", changed, "choose from old, new")
+    if tensorboard:
+        optional.require("tensorboard")
     machine_changes, _ = split_keywords({"device": device, "threads": threads, "micro_batch": micro_batch})
     watching_changes, _ = split_keywords({"health": health, "max_rollbacks": max_rollbacks})
     known = [

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from leafwing import optional
 from leafwing.data.arrays import (
     EXPECTED,
     SHOWN,
@@ -42,9 +43,7 @@ def open_hdf5(path: Path) -> Source:
     try:
         import h5py
     except ImportError:
-        raise LeafwingError(
-            f"{path}: HDF5 files need h5py, which is not installed: pip install 'leafwing[tables]'"
-        ) from None
+        raise optional.not_installed("h5py", path) from None
     try:
         file = h5py.File(path, "r", rdcc_nbytes=CACHE)
     except OSError as error:

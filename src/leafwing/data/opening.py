@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from leafwing import optional
 from leafwing.data import arrays, hdf5, parquet, shards, sources
 from leafwing.data.memory import InMemory
 from leafwing.data.sources import IDX, File, RejectedFile, Source
@@ -63,6 +66,15 @@ def open_source(path: Path | InMemory, files: list[File], rejects: list[Rejected
         f"{path}: neither a folder, a .zip, a .tar (.tar.gz, .tgz), an array of images (.npy, .npz, .h5, .hdf5), a table "
         "(.parquet) nor an IDX file (*-images-idx3-ubyte[.gz])."
     )
+
+
+def require_packages(source: object) -> None:
+    """Raises LeafwingError if a source, a path or several by name, is a file that needs a package that is not installed. Reads
+    nothing."""
+    for path in source.values() if isinstance(source, Mapping) else [source]:
+        for suffixes, module in ((hdf5.SUFFIXES, "h5py"), (parquet.SUFFIXES, "pyarrow")):
+            if isinstance(path, str | Path) and str(path).lower().endswith(suffixes) and os.path.isfile(path):
+                optional.require(module, path)
 
 
 def has_known_suffix(path: Path) -> bool:

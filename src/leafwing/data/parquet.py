@@ -14,6 +14,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+from leafwing import optional
 from leafwing.data.arrays import IMAGES, label_names, row_entries
 from leafwing.data.label_lists import class_name
 from leafwing.data.pictures import LARGEST_FILE, UnreadableImageError, UnusableImageError
@@ -79,9 +80,7 @@ class _Tables:
         try:
             import pyarrow.parquet
         except ImportError:
-            raise LeafwingError(
-                f"{path}: Parquet files need pyarrow, which is not installed: pip install 'leafwing[tables]'"
-            ) from None
+            raise optional.not_installed("pyarrow", path) from None
         self._parquet: Any = pyarrow.parquet
         self.files = files
         self.column = ""

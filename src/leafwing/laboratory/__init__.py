@@ -32,6 +32,9 @@ TOOLS = {
 }
 """Names and descriptions of the tools."""
 
+WITH_CHARTS = ("features", "dropout", "truncate", "sift")
+"""The tools that draw charts, for which they need matplotlib."""
+
 INPUTS = {
     "data": "a Dataset: the training data of the run; if they were moved, all of its data by --data",
     "labelled": "a Dataset: the training data of the run, or --data",

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from leafwing.errors import LeafwingError
+from leafwing import optional
 from leafwing.films import Kind, longer
 from leafwing.pictures import to_pixels
 from leafwing.pixels import eight_bits
@@ -156,11 +156,11 @@ def chart(
 
 
 def require_charts() -> None:
-    """Raises LeafwingError if matplotlib is missing; called before the computation, not after it."""
+    """Raises LeafwingError if matplotlib is not installed; called before the computation, not after it."""
     try:
         import matplotlib.figure  # noqa: F401
     except ImportError:
-        raise LeafwingError("this tool requires matplotlib for charts: pip install 'leafwing[explore]'") from None
+        raise optional.not_installed("matplotlib") from None
 
 
 def _opaque(pixels: np.ndarray) -> np.ndarray:

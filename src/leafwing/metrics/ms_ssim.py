@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from leafwing import optional
 from leafwing.errors import LeafwingError
 from leafwing.metrics.evidence import Evidence, Measure
 from leafwing.metrics.intervals import mean
@@ -97,9 +98,7 @@ def ms_ssim(first: Tensor, second: Tensor) -> np.ndarray:
     try:
         from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
     except ImportError as error:
-        raise LeafwingError(
-            "ms_ssim requires torchmetrics, which is not installed: pip install 'leafwing[evaluate]'"
-        ) from error
+        raise optional.not_installed("torchmetrics") from error
 
     side = min(first.shape[-2:])
     weights = WEIGHTS[: sum(side >= smallest for smallest in MIN_SIDES)]

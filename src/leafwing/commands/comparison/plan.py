@@ -14,7 +14,15 @@ import msgspec
 from leafwing import recipes
 from leafwing.commands.capacity import check_memory
 from leafwing.commands.feeding import pace_of_training
-from leafwing.commands.selection import WITHOUT_NETWORK, check_metrics, check_output, require_classifier, world_of
+from leafwing.commands.first_checks import check_recipe
+from leafwing.commands.selection import (
+    WITHOUT_NETWORK,
+    check_metrics,
+    check_output,
+    require_classifier,
+    require_packages,
+    world_of,
+)
 from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
 from leafwing.machine import available_memory, cores
 from leafwing.option_names import Pace, refuse_unknown
@@ -215,7 +223,7 @@ def resolve_comparison(arguments: Mapping[str, Any], progress: Reporter) -> Comp
     """
     from leafwing.data.locating import find
 
-    find(arguments["source"])  # raises: no such source, or several
+    place = find(arguments["source"])  # raises: no such source, or several
     references = split_list(arguments["recipes"])
     names = [recipes.describe(reference).name for reference in references]
     if not names or len({*names}) < len(names):
@@ -228,6 +236,9 @@ def resolve_comparison(arguments: Mapping[str, Any], progress: Reporter) -> Comp
     images = count(arguments["images"] or 200_000) if arguments["images"] or minutes is None else None
     options = assign_options(arguments["options"], dict(zip(names, references, strict=True)))
     evaluation = check_evaluation(arguments)
+    require_packages(**{name: value for name, value in evaluation.items() if name != "n"}, data=place)
+    for name, reference in zip(names, references, strict=True):
+        check_recipe(reference, options[name])
     pace = pace_of_training(
         arguments["source"], references[0], {"hold_out": HOLD_OUT, **arguments["settings"]}, options[names[0]]
     )
