@@ -90,9 +90,9 @@ def test_a_command_is_in_no_table() -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("train {} --epochs 10", "--images 120 for 10 epochs of 12 images"),
-        ("train {} --n_epochs=2.5", "--images 30 for 2.5 epochs of 12 images"),
-        ("train {} --epochs 10 --hold-out 2", "--images 100 for 10 epochs of 10 images"),
+        ("train {} --epochs 10", "--images 120 for 10 epochs of about 12 images"),
+        ("train {} --n_epochs=2.5", "--images 30 for 2.5 epochs of about 12 images"),
+        ("train {} --epochs 10 --hold-out 2", "--images 100 for 10 epochs of about 10 images"),
         ("train {} --epochs", "N is the number of epochs x the number of images"),
         ("train --epochs 10 {}", "N is the number of epochs x the number of images"),
         ("train digits --epochs 10", "--images 17970 for 10 epochs of 1,797 images"),
@@ -105,7 +105,7 @@ def test_a_command_is_in_no_table() -> None:
         ("train {} --iters", "N is the number of steps x the batch size, 64 in dcgan"),
         ("train {} --kimg 25", "--images 25000 for 25 kimg"),
         ("train {} --kimg 2,5", "--images 25k for 25 kimg"),  # an example: 2,5 is no number
-        ("compare {} --recipes dcgan --epochs 2", "--images 24 for 2 epochs of 12 images"),
+        ("compare {} --recipes dcgan --epochs 2", "--images 24 for 2 epochs of about 12 images"),
         ("compare {} --recipes dcgan,lsgan --set batch=8 --steps 100", "--images 800 for 100 steps of 8 images"),
         ("train {} --lr 1e-4", "use: --lr-g learning rate of G"),
         ("train {} --lr 1e-4", "--lr-d learning rate of D"),
@@ -142,14 +142,14 @@ def test_options_of_other_programs(words: str, message: str, pictures: Path, cap
 def test_images_in_archives_are_counted_where_that_is_quick(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
     import shutil
 
-    for kind, message in (("zip", "24 for 2 epochs of 12 images"), ("tar", "N is the number of epochs")):
+    for kind, message in (("zip", "24 for 2 epochs of about 12 images"), ("tar", "N is the number of epochs")):
         archive = shutil.make_archive(str(pictures), kind, pictures)
         assert message in answer(capsys, "train", archive, "--epochs", "2")
 
 
 def test_held_out_inputs_are_not_counted(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ("train", pictures, "--recipe", "pix2pix", "--input", "grey", "--epochs", "1")
-    assert "--images 11 for 1 epochs of 11 images" in answer(capsys, *words), "a tenth is held out"
+    assert "--images 11 for 1 epochs of about 11 images" in answer(capsys, *words), "a tenth is held out"
 
 
 @pytest.mark.parametrize(
@@ -157,9 +157,9 @@ def test_held_out_inputs_are_not_counted(pictures: Path, capsys: pytest.CaptureF
     [
         (
             {"epochs": 10},
-            "no option epochs: the length of training is counted in images shown: images=120 for 10 epochs of 12 images",
+            "no option epochs: the length of training is counted in images shown: images=120 for 10 epochs of about 12 images",
         ),
-        ({"epochs": 10, "hold_out": 2}, "images=100 for 10 epochs of 10 images"),
+        ({"epochs": 10, "hold_out": 2}, "images=100 for 10 epochs of about 10 images"),
         ({"steps": 10}, "images=640 for 10 steps of 64 images"),
         (
             {"steps": 10, "recipe": "wgan_gp", "batch": 8},
@@ -190,7 +190,7 @@ def test_options_of_other_programs_from_python(
 def test_options_of_other_programs_for_other_calls(pictures: Path, run: Path) -> None:
     with pytest.raises(leafwing.LeafwingError, match=r'images="\+18" for 2 more epochs of 9 images'):
         leafwing.resume(run, epochs=2, trust=True)
-    with pytest.raises(leafwing.LeafwingError, match="images=24 for 2 epochs of 12 images"):
+    with pytest.raises(leafwing.LeafwingError, match="images=24 for 2 epochs of about 12 images"):
         leafwing.compare(pictures, "dcgan", epochs=2)
 
 

@@ -126,6 +126,7 @@ class Pace:
         batch: images of a batch; 0 if that is not known.
         critic: steps of the discriminator for one of the generator.
         more: whether the length is added to that of an earlier training.
+        counts_files: whether `count` counts files, of which some may be unreadable.
     """
 
     count: Callable[[], int | None]
@@ -133,6 +134,7 @@ class Pace:
     batch: int = 0
     critic: int = 1
     more: bool = False
+    counts_files: bool = False
 
 
 class UnknownOption(LeafwingError):
@@ -235,7 +237,8 @@ def _explain_length(unit: str, value: str, pace: Pace) -> str:
         return f"{images(1000)} for {number:g} kimg{more}" if number else f"{start}25k for 25 kimg{more}"
     if unit == "epochs":
         if number and (total := pace.count()):
-            return f"{images(total)} for {number:g}{more} epochs of {total:,} images"
+            about = "about " * pace.counts_files
+            return f"{images(total)} for {number:g}{more} epochs of {about}{total:,} images"
         return f"{start}N, where N is the number of epochs x the number of images in the data"
     if not number or not pace.batch:
         return f"{start}N, where N is the number of steps x the batch size" + (

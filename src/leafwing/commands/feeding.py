@@ -211,6 +211,8 @@ def pace_of_training(
         options: hyper-parameters, possibly as text.
         old: the run whose settings are used.
     """
+    from leafwing.data.built_in import is_built_in
+
     name = recipe or (old.recipe if old else recipes.DEFAULT)
     chosen: dict[str, Any] = {}
     with suppress(LeafwingError):
@@ -227,7 +229,8 @@ def pace_of_training(
         except LeafwingError:
             return None
 
-    return Pace(count, name, chosen.get("batch", 0), chosen.get("n_critic", 1))
+    counts_files = not (isinstance(source, str) and is_built_in(source))
+    return Pace(count, name, chosen.get("batch", 0), chosen.get("n_critic", 1), counts_files=counts_files)
 
 
 def inherited_options(config: DataConfig, place: Place) -> dict[str, Any]:
