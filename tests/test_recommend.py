@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import leafwing
 from leafwing import cli, commands, recipes
 from leafwing.commands import recommend
 from leafwing.commands.doctor import recommendation
+from leafwing.commands.plan import MEASURING
 from leafwing.data.doctor import SourceReport
 from leafwing.engine import setup
 from leafwing.errors import LeafwingError
@@ -143,6 +145,29 @@ def test_the_speed_is_measured_if_the_length_is_free(tmp_path: Path, monkeypatch
     plan = commands.forecast(source, time="10s", **options)
     assert plan["options"]["width"] == NARROWEST
     assert plan["schedule"] | {"images": 470, "time": 10.0} == plan["schedule"]
+
+
+@pytest.mark.parametrize(
+    ("how", "is_measured"),
+    [({"time": "10s"}, True), ({"images": 100}, True), ({"images": 100, "recipe": "dcgan"}, True), ({"images": 16}, False)],
+)
+def test_measuring_is_announced_once_before_it_begins(
+    how: dict[str, Any], is_measured: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A dry run measures once more, and a training only if its length is free."""
+    source, listener, before = write(tmp_path / "photos", {"": 24}), Listener(), []
+
+    def speed(training: Any) -> float:
+        before.append(listener.lines.count(MEASURING))
+        return 50.0
+
+    monkeypatch.setattr(recommend, "measured_speed", speed)
+    monkeypatch.setattr(importlib.import_module("leafwing.commands.forecast"), "measured_speed", speed)
+    if is_measured:
+        commands.forecast(source, progress=listener, **TINY, **how)
+    else:
+        leafwing.train(source, progress=listener, out=tmp_path / "run", **TINY, **how)
+    assert (bool(before), {*before} <= {1}, listener.lines.count(MEASURING)) == (is_measured, True, is_measured)
 
 
 @pytest.mark.parametrize(("load", "is_said"), [((3.2, 2), True), ((1.9, 2), False), (None, False)])

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from leafwing.commands.closing import expectation
+from leafwing.commands.comparison.plan import OnceReporter
 from leafwing.commands.first_checks import check_training
-from leafwing.commands.plan import build_training, measured_speed, resolve_training
+from leafwing.commands.plan import MEASURING, build_training, measured_speed, resolve_training
 from leafwing.commands.recommend import fill_in
 from leafwing.commands.transfer import with_start
 from leafwing.errors import InvalidOption
@@ -48,7 +49,7 @@ def forecast(
     from leafwing.engine.footprint import estimate_footprint
     from leafwing.engine.processes import check_divisible
 
-    reporter, is_named = reporter_of(progress), recipe is not None
+    reporter, is_named = OnceReporter(reporter_of(progress)), recipe is not None
     recipe, chosen, hyperparameters = fill_in(source, recipe, chosen, hyperparameters, reporter, replay)
     plan = resolve_training(source, recipe, chosen, hyperparameters, reporter, replay)
     training = build_training(plan, images=10**12)
@@ -57,6 +58,7 @@ def forecast(
     check_divisible(batch, devices)
     schedule = plan.settings.schedule
     memory = estimate_footprint(training.engine, training.batches(0, 4), batch)
+    reporter.say(MEASURING)
     speed = measured_speed(training)
     parameters = {name: sum(p.numel() for p in player.net.parameters()) for name, player in training.game.players.items()}
     duration = min(schedule.images / speed, schedule.time or inf)

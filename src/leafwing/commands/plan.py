@@ -53,6 +53,8 @@ if TYPE_CHECKING:
 
 WARM_UP, MEASURED = 1.0, 3.0
 """Seconds of training before its speed is measured, because the first turns are slower, and seconds of the measurement."""
+MEASURING = "measuring the speed of this machine: up to half a minute, longer while other programs use it"
+"""What is said before `measured_speed`, once for all that are measured."""
 INTERVALS = ("save_every", "grid_every", "log_every")
 """The intervals that follow from the length of training if the user sets none."""
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from leafwing import recipes
-from leafwing.commands.plan import build_training, check_before_reading, measured_speed, resolve_training
+from leafwing.commands.plan import MEASURING, build_training, check_before_reading, measured_speed, resolve_training
 from leafwing.commands.transfer import find_start
 from leafwing.errors import LeafwingError, did_you_mean, nearest
 from leafwing.machine import load
@@ -90,7 +90,7 @@ def recommend(
         if key not in speeds:
             check_options(choice.recipe, options)
             if not speeds:
-                progress.say("measuring the speed of this machine")
+                progress.say(MEASURING)
             settings, further = {**choice.settings, **values}, {**choice.options, **options}
             plan = resolve_training(source, choice.recipe, settings, further, reading)
             on_gpu = str(plan.settings.machine.device).startswith("cuda")
