@@ -12,6 +12,7 @@ from evidence import FakeEvidence, pictures
 from torch import Tensor
 
 from leafwing.data import load
+from leafwing.engine.augmentation import parse
 from leafwing.errors import LeafwingError
 from leafwing.metrics import leaks
 from leafwing.metrics.evidence import Measure
@@ -70,7 +71,7 @@ def test_the_share_of_changed_samples_is_estimated(
     assert estimate.value == pytest.approx(changed, abs=4 * errors * np.sqrt(0.25 / n + 0.25 / leak.n_real) / 2 + 0.01)
     assert 0 <= estimate.low <= estimate.value <= estimate.high <= 1
     if changed:
-        assert "changes leak" in describe([leak])
+        assert describe([leak], augment).startswith("the augmentation seems to leak into the samples: ")
     else:
         assert estimate.low < 0.05
 
@@ -92,15 +93,16 @@ def test_changes_that_cannot_be_seen_are_not_judged(monkeypatch: pytest.MonkeyPa
     assert np.isnan(measures["turned"].value)
     assert measures["turned"].low is None
     assert 0 <= measures["turned_real"].value <= 1
-    assert "cannot be judged" in describe([leak])
-    assert "changes leak" not in describe([leak])
+    assert describe([leak], "ada").startswith(
+        "whether the augmentation leaks into the samples cannot be judged: turned images"
+    )
 
 
 def test_few_images_are_not_judged_and_no_augmentation_is_an_error() -> None:
     few = pictures(0, 3 * MIN_UNSEEN - 1, 3, 16, 16)
     results = leaks.report(FakeEvidence(few, few, augment="diff"))
     assert all(np.isnan(measure.value) for leak in results for measure in leak.measures())
-    assert "fewer than 90 training images" in describe(results)
+    assert "needs 90 training images" in describe(results, "diff")
     with pytest.raises(LeafwingError, match="without augmentation"):
         leaks.measure(FakeEvidence(few, few))
     with pytest.raises(LeafwingError, match="points"):
@@ -108,9 +110,45 @@ def test_few_images_are_not_judged_and_no_augmentation_is_an_error() -> None:
 
 
 def test_non_finite_samples_are_unknown() -> None:
-    leak = Leak("turned", nan, 0.1, 0.9, 10, 100)
-    assert np.isnan(leak.estimate().value)
-    assert "not finite" in leak.describe()
+    unknown = Leak("turned", nan, 0.1, 0.9, 10, 100)
+    assert np.isnan(unknown.estimate().value)
+    assert "cannot be judged: whether any are turned is unknown, because some samples are not finite" in (
+        describe([unknown], "ada")
+    )
+
+
+def leak(kind: str, samples: float, real: float = 0.0, power: float = 1.0) -> Leak:
+    return Leak(kind, samples, real, power, 1_000, 1_000)
+
+
+def test_the_verdict_comes_first_then_the_shares_then_what_to_do() -> None:
+    results = [leak("recoloured", 0.3, 0.25, 0.71), leak("shifted", 0.0), leak("cut_out", 0.07)]
+    shares = "0% look shifted (0% to 0%); recoloured images cannot be told from others here (the classifier recognises 71% of them, "
+    shares += "and mistakes 25% of the unchanged ones for recoloured)"
+    assert describe(results, "diff") == (
+        f"the augmentation seems to leak into the samples: 7% look cut out (5% to 9%); {shares}. If you see this in them, train "
+        "without cutout: --augment diff:color,translation; samples that show nothing recognisable yet prove nothing"
+    )
+    assert describe(results[:2], "diff") == f"no sign that the augmentation leaks into the samples: {shares}"
+
+
+@pytest.mark.parametrize(
+    ("kinds", "augment", "advice"),
+    [
+        (["cut_out"], "diff", "--augment diff:color,translation;"),
+        (["shifted", "cut_out"], "diff", "without translation and cutout: --augment diff:color;"),
+        (["recoloured"], "diff:color,cutout", "without color: --augment diff:cutout;"),
+        (["cut_out"], "diff:cutout", "--augment ada, which changes fewer images, or none;"),
+        (["turned"], "ada", "lower p than the adaptive one, such as --augment p=0.2;"),
+        (["turned"], "p=.8", "lower p, such as --augment p=0.4;"),
+        (["inverted"], "p=0:0.5", "lower p, such as --augment p=0:0.25;"),
+    ],
+)
+def test_the_remedy_fits_the_augmentation_and_is_one(kinds: list[str], augment: str, advice: str) -> None:
+    text = describe([leak(kind, 0.5 if kind in kinds else 0.0) for kind in kinds_of(augment, 3)], augment)
+    assert advice in text
+    parse(text.partition("--augment ")[2].partition(";")[0].partition(", ")[0])
+    assert ("lower p" in text) != augment.startswith("diff")
 
 
 def test_it_is_deterministic_and_leaves_random_state_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -319,7 +319,9 @@ def compute(name: str, samples: RunEvidence, run: Run, images: int) -> tuple[lis
 
     if name == "leaks":
         results = leaks.report(samples)
-        return [measure for result in results for measure in result.measures()], {"words": leaks.describe(results)}
+        return [measure for result in results for measure in result.measures()], {
+            "words": leaks.describe(results, samples.augment)
+        }
     if name != "memorisation":
         return metric(name)(samples), variety_of(name, samples)
     from leafwing.metrics.pairs import page

@@ -107,20 +107,22 @@ class Leak:
         """The values that are stored as metrics."""
         return [self.estimate(), Measure(f"{self.kind}_seen", self.samples), Measure(f"{self.kind}_real", self.real)]
 
+    @property
+    def is_likely(self) -> bool:
+        """Whether some samples are changed in this way, beyond the errors of the classifier."""
+        return (self.estimate().low or 0) > 0
+
     def describe(self) -> str:
-        """The result in words."""
-        what = WORDS[self.kind]
-        reading = (
-            f"the classifier takes {self.real:.0%} of the real images for {what}, and {self.power:.0%} of those that are"
-        )
-        if not self.n_real:
-            return f"{what}: cannot be judged with fewer than {3 * MIN_UNSEEN} training images"
+        """The result in a sentence without an end; the estimate with its interval, or why there is none."""
+        name, measure = WORDS[self.kind], self.estimate()
         if not self.is_judged:
-            return f"{what}: cannot be judged, {reading}"
-        measure = self.estimate()
+            return (
+                f"{name} images cannot be told from others here (the classifier recognises {self.power:.0%} of them, and mistakes "
+                f"{self.real:.0%} of the unchanged ones for {name})"
+            )
         if measure.low is None or measure.high is None:
-            return f"{what}: unknown, because some samples are not finite"
-        return f"{what}: {measure.value:.0%} of the samples ({measure.low:.0%} to {measure.high:.0%})"
+            return f"whether any are {name} is unknown, because some samples are not finite"
+        return f"{measure.value:.0%} look {name} ({measure.low:.0%} to {measure.high:.0%})"
 
 
 def adjusted(share: float, n: int) -> tuple[float, float]:
@@ -163,15 +165,41 @@ def report(evidence: Evidence) -> list[Leak]:
     return results
 
 
-def describe(leaks: Sequence[Leak]) -> str:
-    """The results in words, with advice if changes leak."""
-    is_leaking = any((leak.estimate().low or 0) > 0 for leak in leaks)
-    advice = (
-        ". If samples are recognisable, changes leak: train with a lower p, or without this change; shapeless ones say nothing"
-        if is_leaking
-        else ""
-    )
-    return "samples that look changed by the augmentation: " + "; ".join(leak.describe() for leak in leaks) + advice
+def describe(leaks: Sequence[Leak], augment: str) -> str:
+    """The results in words: whether the augmentation leaks, the shares, and what to do if it does.
+
+    Args:
+        leaks: the results.
+        augment: the augmentation of the run.
+    """
+    if any(not leak.n_real for leak in leaks):
+        return f"whether the augmentation leaks into the samples needs {3 * MIN_UNSEEN} training images to be judged"
+    likely = [leak.kind for leak in leaks if leak.is_likely]
+    if likely:
+        verdict = "the augmentation seems to leak into the samples"
+        advice = (
+            f". If you see this in them, {remedy(likely, augment)}; samples that show nothing recognisable yet prove nothing"
+        )
+    elif any(leak.estimate().low is not None for leak in leaks):
+        verdict, advice = "no sign that the augmentation leaks into the samples", ""
+    else:
+        verdict, advice = "whether the augmentation leaks into the samples cannot be judged", ""
+    order = sorted(leaks, key=lambda leak: (not leak.is_likely, leak.estimate().low is None))
+    return f"{verdict}: {'; '.join(leak.describe() for leak in order)}{advice}"
+
+
+def remedy(kinds: Sequence[str], augment: str) -> str:
+    """How to train so that these kinds of changes do not leak, after a run with this augmentation."""
+    option = parse(augment)
+    if option is None or option.kind == "ada":
+        return "train with a lower p than the adaptive one, such as --augment p=0.2"
+    if option.kind == "p":
+        p = f"p={option.start / 2:g}" + (f":{option.end / 2:g}" if option.end != option.start else "")
+        return f"train with a lower p, such as --augment {p}"
+    if left := [change for change in option.changes if DIFF[change] not in kinds]:
+        without = " and ".join(change for change in option.changes if change not in left)
+        return f"train without {without}: --augment diff:{','.join(left)}"
+    return "train with --augment ada, which changes fewer images, or none"
 
 
 def kinds_of(augment: str, channels: int) -> list[str]:
