@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import re
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import leafwing
 from leafwing import cli, data
 from leafwing.commands import stopping, train_or_resume
 from leafwing.errors import LeafwingError
 from leafwing.metrics import METRICS, metric
+from leafwing.progress import Reporter
 from leafwing.runs import Run
 from paired import paired_data, write_recipe
 
@@ -114,6 +118,65 @@ def test_a_checkpoint_that_a_kill_left_unevaluated_is_evaluated(tmp_path: Path, 
     (part.folder / "metrics.jsonl").write_text("".join(rows[:-1]))
     resumed = leafwing.resume(part.folder, images=80)
     assert resumed.history.best.images == 32
+
+
+@pytest.mark.parametrize("at", [8, 24, 56])
+def test_a_signal_ends_a_measurement_at_once_and_the_resumed_run_is_the_uninterrupted_one(
+    at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also at 56 images, where the measurement ends the training."""
+    scripted(monkeypatch, [5, 3, 4, 2, 2.5, 2.2, 9, 0, 0, 0])
+    options: dict[str, Any] = {"images": 80, "stop_on": "modes.kl", "patience": 3, **TINY}
+    whole, evaluate = leafwing.train("ring", out=tmp_path / "whole", **options), stopping.evaluate
+
+    def interrupted(folder: Path, *, checkpoint: int, progress: Reporter, **how: Any) -> Any:
+        torch.rand(checkpoint)  # what a measurement draws does not matter
+        if checkpoint == at:
+            os.kill(os.getpid(), signal.SIGINT)
+        progress.report_progress("measuring", 1, 2)
+        return evaluate(folder, checkpoint=checkpoint, **how)
+
+    monkeypatch.setattr(stopping, "evaluate", interrupted)
+    part = leafwing.train("ring", out=tmp_path / "part", **options)
+    assert (part.stop_reason, max(part.weights()), len(part.metrics())) == ("interrupted", at, at // 8 - 1)
+    assert f"{at} images: stopped before modes was computed; `leafwing resume` computes it first" in capsys.readouterr().err
+    monkeypatch.setattr(stopping, "evaluate", evaluate)
+    resumed = leafwing.resume(part.folder)
+    assert (resumed.stop_reason, list(resumed.weights())) == ("no_improvement", [32, 56])
+    assert resumed.history.best == whole.history.best
+    assert resumed.weights()[56].read_bytes() == whole.weights()[56].read_bytes()
+
+
+def test_after_a_signal_no_measurement_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scripted(monkeypatch, [5, 3, 4, 2, 2.5, 2.2, 9, 0, 0, 0])
+
+    class Impatient(Reporter):
+        def after_turn(self, images: int) -> None:
+            if images == 44:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    tiny = {**TINY, "batch": 4, "log_every": 4}
+    part = leafwing.train(
+        "ring", out=tmp_path / "run", images=80, stop_on="modes.kl", patience=3, progress=Impatient(), **tiny
+    )
+    assert (part.stop_reason, max(part.weights())) == ("interrupted", 44)
+    assert max(row["images"] for row in part.metrics()) == 40
+    resumed = leafwing.resume(part.folder)
+    assert (resumed.stop_reason, list(resumed.weights())) == ("no_improvement", [32, 56])
+
+
+def test_several_processes_complete_a_measurement_and_say_so_once() -> None:
+    lines: list[str] = []
+
+    class Listener(Reporter):
+        def say(self, text: str) -> None:
+            lines.append(text)
+
+    for should_stop in (False, True):
+        watchful = stopping.Watchful(Listener(), lambda should_stop=should_stop: should_stop, 2)
+        for i in range(3):
+            watchful.report_progress("measuring", i, 3)
+    assert lines == ["stopping after this measurement"]
 
 
 def test_the_best_checkpoint_exists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

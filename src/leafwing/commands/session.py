@@ -75,8 +75,10 @@ def run_session(
     monitor = Monitor(run, training, progress, held_out)
     stopping = EarlyStopping(run, training, progress) if run.settings.schedule.stop_on else None
     threads = ThreadMonitor(run, training, progress)
-    if stopping and start in run.weights():
-        stopping.check(start)  # missing if the process was killed after writing the checkpoint
+    if stopping and start in run.weights():  # missing if the training was interrupted after writing the checkpoint
+        run.stop_reason = stopping.check(start)
+        if run.stop_reason:
+            return run
     seconds_left = None if limit is None else limit - training.seconds
     with stop_requests() as stop_requested, progress.training(start, run.settings.schedule.images, seconds_left):
 
@@ -125,8 +127,9 @@ def run_session(
                 if run.stop_reason or images // folder.save_every != last["checkpoint"] // folder.save_every:
                     last["checkpoint"] = images
                     monitor.save_checkpoint()
-                    if stopping and stopping.check(images):
-                        run.stop_reason = run.stop_reason or "no_improvement"
+                    if stopping and run.stop_reason != "interrupted":  # then it is evaluated when the run is resumed
+                        reason = stopping.check(images, stop_requested.is_set)
+                        run.stop_reason = run.stop_reason or reason
                 if run.stop_reason:
                     return False
             return False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -108,6 +108,34 @@ def choose_stop_features(run: Run, game: Game, metric: str) -> FeatureChoice | N
     return choose_features(kind, {run.name: game.pretrained}, metrics=[metric])
 
 
+class Interrupted(Exception):
+    """The training should stop, and a measurement was given up for that."""
+
+
+class Watchful(Reporter):
+    """Shows nothing of a measurement, and gives it up where the training should stop.
+
+    Several processes, which share its work, complete it, because all of them would have to give up at the same place.
+
+    Args:
+        progress: receives the message that the measurement is being completed.
+        should_stop: whether a signal asks for the end of the training.
+        processes: number of processes.
+    """
+
+    def __init__(self, progress: Reporter, should_stop: Callable[[], bool], processes: int) -> None:
+        self.progress, self.should_stop, self.processes = progress, should_stop, processes
+        self.is_announced = False
+
+    def report_progress(self, what: str, done: int, total: int) -> None:
+        if self.is_announced or not self.should_stop():
+            return
+        if self.processes == 1:
+            raise Interrupted
+        self.is_announced = True
+        self.progress.say("stopping after this measurement")
+
+
 class EarlyStopping:
     """Evaluates the checkpoints of a run in training. Used in every process; the processes share the work.
 
@@ -127,11 +155,15 @@ class EarlyStopping:
         if choice and processes.first:
             run.update(stop_features=choice.name)
 
-    def check(self, images: int) -> bool:
+    def check(self, images: int, should_stop: Callable[[], bool] = lambda: False) -> str:
         """Evaluates the checkpoint that was just written.
 
+        Args:
+            images: the checkpoint.
+            should_stop: whether a signal asks for the end of the training.
+
         Returns:
-            Whether training should stop.
+            Why training should stop: `no_improvement`, or `interrupted` during this measurement, which is given up; empty to continue.
 
         Raises:
             LeafwingError: the metric cannot be computed for this run.
@@ -147,22 +179,28 @@ class EarlyStopping:
             self.progress.say(f"{images:,} images: computing {self.metric} for the first time{trains}")
             if self.choice_message:
                 self.progress.say(self.choice_message)
-        rows = evaluate(
-            self.run.folder,
-            metrics=[self.metric],
-            checkpoint=images,
-            n=SAMPLES,
-            features=self.features,
-            device=str(engine.device),
-            trust=True,
-            progress=False,
-            processes=engine.processes,
-            with_scale=False,
-        )
-        engine.set_rng_state(rng_state)
+        try:
+            rows = evaluate(
+                self.run.folder,
+                metrics=[self.metric],
+                checkpoint=images,
+                n=SAMPLES,
+                features=self.features,
+                device=str(engine.device),
+                trust=True,
+                progress=Watchful(self.progress, should_stop, engine.processes.world_size),
+                processes=engine.processes,
+                with_scale=False,
+            )
+        except Interrupted:
+            later = "" if images >= self.run.settings.schedule.images else "; `leafwing resume` computes it first"
+            self.progress.say(f"{images:,} images: stopped before {self.metric} was computed{later}")
+            return "interrupted"
+        finally:
+            engine.set_rng_state(rng_state)
         current = next(row for row in rows if row["metric"] == self.measure)
         if not engine.processes.first:
-            return bool(engine.processes.broadcast(None))
+            return str(engine.processes.broadcast(None))
         values = {
             row["images"]: value_of(row)
             for row in [*stored_rows(self.run), current]
@@ -178,10 +216,11 @@ class EarlyStopping:
         )
         # An interrupted training has extra checkpoints between the regular ones; each counts together with the one before it.
         since = max(best, self.run.history.no_improvement)
-        later = {shown // interval for shown in values if shown > since} - {since // interval}
-        if should_stop := len(later) >= self.patience:
+        later_intervals = {shown // interval for shown in values if shown > since} - {since // interval}
+        reason = "no_improvement" if len(later_intervals) >= self.patience else ""
+        if reason:
             self.run.update(no_improvement=images)
-        return bool(engine.processes.broadcast(should_stop))
+        return str(engine.processes.broadcast(reason))
 
 
 def is_comparable(row: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
