@@ -133,6 +133,7 @@ def test_a_signal_ends_a_measurement_at_once_and_the_resumed_run_is_the_uninterr
         torch.rand(checkpoint)  # what a measurement draws does not matter
         if checkpoint == at:
             os.kill(os.getpid(), signal.SIGINT)
+            assert capsys.readouterr().err.endswith("stopping: giving up the measurement of this checkpoint\n"), "at once"
         progress.report_progress("measuring", 1, 2)
         return evaluate(folder, checkpoint=checkpoint, **how)
 
@@ -165,18 +166,11 @@ def test_after_a_signal_no_measurement_begins(tmp_path: Path, monkeypatch: pytes
     assert (resumed.stop_reason, list(resumed.weights())) == ("no_improvement", [32, 56])
 
 
-def test_several_processes_complete_a_measurement_and_say_so_once() -> None:
-    lines: list[str] = []
-
-    class Listener(Reporter):
-        def say(self, text: str) -> None:
-            lines.append(text)
-
-    for should_stop in (False, True):
-        watchful = stopping.Watchful(Listener(), lambda should_stop=should_stop: should_stop, 2)
-        for i in range(3):
-            watchful.report_progress("measuring", i, 3)
-    assert lines == ["stopping after this measurement"]
+@pytest.mark.parametrize(("processes", "should_stop"), [(1, False), (2, False), (2, True)])
+def test_a_measurement_is_only_given_up_by_one_process(processes: int, should_stop: bool) -> None:
+    stopping.Watchful(lambda: should_stop, processes).report_progress("measuring", 1, 2)
+    with pytest.raises(stopping.Interrupted):
+        stopping.Watchful(lambda: True, 1).report_progress("measuring", 1, 2)
 
 
 def test_the_best_checkpoint_exists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

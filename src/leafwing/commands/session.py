@@ -9,6 +9,7 @@ import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -128,7 +129,12 @@ def run_session(
                     last["checkpoint"] = images
                     monitor.save_checkpoint()
                     if stopping and run.stop_reason != "interrupted":  # then it is evaluated when the run is resumed
+                        how = "giving up" if processes.world_size == 1 else "after"
+                        stop_requested.announce = partial(
+                            progress.say, f"stopping: {how} the measurement of this checkpoint"
+                        )
                         reason = stopping.check(images, stop_requested.is_set)
+                        stop_requested.announce = None
                         run.stop_reason = run.stop_reason or reason
                 if run.stop_reason:
                     return False
@@ -248,11 +254,22 @@ def tensorboard_writer() -> Callable[[str], Any]:
     return SummaryWriter
 
 
+class StopRequest(threading.Event):
+    """A request to end a training; `announce` is called at the first one, while something runs that takes long to end."""
+
+    announce: Callable[[], None] | None = None
+
+    def set(self) -> None:
+        if self.announce and not self.is_set():
+            self.announce()
+        super().set()
+
+
 @contextmanager
-def stop_requests() -> Iterator[threading.Event]:
+def stop_requests() -> Iterator[StopRequest]:
     """An event that Ctrl-C or another signal sets (see `commands.stop_signals`); a second Ctrl-C or SIGTERM raises
     KeyboardInterrupt. Never set outside the main thread."""
-    requested = threading.Event()
+    requested = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield requested
         return

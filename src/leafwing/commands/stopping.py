@@ -118,22 +118,16 @@ class Watchful(Reporter):
     Several processes, which share its work, complete it, because all of them would have to give up at the same place.
 
     Args:
-        progress: receives the message that the measurement is being completed.
         should_stop: whether a signal asks for the end of the training.
         processes: number of processes.
     """
 
-    def __init__(self, progress: Reporter, should_stop: Callable[[], bool], processes: int) -> None:
-        self.progress, self.should_stop, self.processes = progress, should_stop, processes
-        self.is_announced = False
+    def __init__(self, should_stop: Callable[[], bool], processes: int) -> None:
+        self.should_stop, self.processes = should_stop, processes
 
     def report_progress(self, what: str, done: int, total: int) -> None:
-        if self.is_announced or not self.should_stop():
-            return
-        if self.processes == 1:
+        if self.processes == 1 and self.should_stop():
             raise Interrupted
-        self.is_announced = True
-        self.progress.say("stopping after this measurement")
 
 
 class EarlyStopping:
@@ -188,7 +182,7 @@ class EarlyStopping:
                 features=self.features,
                 device=str(engine.device),
                 trust=True,
-                progress=Watchful(self.progress, should_stop, engine.processes.world_size),
+                progress=Watchful(should_stop, engine.processes.world_size),
                 processes=engine.processes,
                 with_scale=False,
             )
