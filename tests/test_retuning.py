@@ -17,7 +17,7 @@ from leafwing import cli, commands, recipes
 from leafwing.commands.retuning import build_phases, changed, changes_of, difference, timeline, values_at, without_effect
 from leafwing.config import OptionChange
 from leafwing.engine import Engine, choose
-from leafwing.errors import LeafwingError
+from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.loop import Training
 from leafwing.progress import Reporter
 from leafwing.runs import Run
@@ -317,6 +317,27 @@ def test_building_the_games_of_a_timeline_leaves_the_random_state() -> None:
         phase.batch for phase in build_phases(lambda values: tiny.build("wgan", tiny.first_data("wgan"), **values), line)
     ] == [4, 6]
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_flags_of_train_are_refused_as_its_other_options_are(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    of_recipes = [f"--{option.name}" for card in recipes.catalogue() for option in card.options if option.type is bool]
+    flags = {flag.replace("_", "-") for flag in {*cli.switches(["train"]), *of_recipes}} - cli.switches(["resume"])
+    assert flags >= {"--mirror", "--no-mirror", "--dry-run", "--matching"}
+    flags = {flag for flag in flags if not flag.startswith(("--empty", "--help", "--version", "-h"))}
+    for flag in sorted(flags):
+        for words in ([str(run), flag], [str(run), flag, "--json"], [flag, str(run)]):
+            assert cli.run(["resume", *words]) == 2
+            message = capsys.readouterr().err
+            assert message.startswith(f"leafwing: {flag}: "), message
+            assert "resume continues with the settings of the run" in message
+    assert cli.run(["resume", str(run), "--mirror", "yes"]) == 2
+    assert "--mirror yes: resume continues with the settings" in capsys.readouterr().err
+
+
+def test_options_that_are_on_or_off_are_shown_as_typed() -> None:
+    for value, typed in [(True, "--or-resume"), (False, "--no-or-resume"), ("yes", "--or-resume yes"), (1, "--or-resume 1")]:
+        assert InvalidOption("or_resume", value, "no").for_command_line() == f"{typed}: no"
+    assert InvalidOption("n", 0, "no").for_command_line() == "-n 0: no"
 
 
 def test_options_of_train_are_not_confused_with_those_of_resume(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -84,8 +84,14 @@ class InvalidOption(LeafwingError):
         return f"{self.owner}: " if self.owner else ""
 
     def for_command_line(self) -> str:
-        dashes = "-" if self.flag == "n" else "--"
-        return visible(f"{self._prefix()}{dashes}{self.flag.replace('_', '-')} {self.shown}: {self.reason}")
+        value = self.value if isinstance(self.value, bool) else self.shown
+        return visible(f"{self._prefix()}{as_flag(self.flag, value)}: {self.reason}")
+
+
+def as_flag(name: str, value: object) -> str:
+    """An option as it is typed: `--lr-g 1e-4`; one that is on or off as `--mirror` or `--no-mirror`."""
+    option = "-n" if name == "n" else f"--{'no-' if value is False else ''}{name.replace('_', '-')}"
+    return option if isinstance(value, bool) else f"{option} {value}"
 
 
 class Diverged(LeafwingError):

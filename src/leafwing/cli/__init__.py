@@ -80,9 +80,9 @@ def run(words: list[str]) -> int:
 
             raise LeafwingError(explain_command(words[0], COMMANDS, TOOLS))
         if words[:1] == ["resume"]:
-            from leafwing.cli.resume import check_names
+            from leafwing.cli.resume import spell_out
 
-            check_names(words)
+            words = spell_out(words)
         if (devices := requested_devices(words)) > 1:
             from leafwing.commands.launching import launch
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from leafwing import recipes
 from leafwing.cli.shared import (
     DATA,
     OUTPUT,
@@ -30,9 +31,12 @@ from leafwing.cli.shared import (
 from leafwing.errors import INTERRUPTED, UNHEALTHY, LeafwingError
 from leafwing.progress import ConsoleReporter
 from leafwing.quantities import show_duration
+from leafwing.settings import all_settings
 
 SETTINGS = ("images", "time", "device", "threads", "micro_batch", "health", "max_rollbacks", "input")
 """The training settings that `resume` takes."""
+FLAGS_OF_TRAIN = ("or_resume", "dry_run", "verbose")
+"""The flags of `train`, besides settings and options of recipes, that `resume` does not have."""
 
 
 def finish(run: Any, json: bool) -> int:
@@ -82,16 +86,27 @@ def finish(run: Any, json: bool) -> int:
     return code
 
 
-def check_names(words: Sequence[str]) -> None:
-    """Raises LeafwingError for a name with a dot, which the parser takes for an item of a table.
+def spell_out(words: Sequence[str]) -> list[str]:
+    """The command line of `resume` in which flags of `train` have a value, so that they are refused like its other options.
 
     Args:
-        words: the command line, from the command on.
+        words: the command line.
+
+    Raises:
+        LeafwingError: a name with a dot, which the parser takes for an item of a table.
     """
-    for word in words:
+    flags = {name for name, setting in all_settings().items() if setting.type is bool} | {*FLAGS_OF_TRAIN}
+    flags |= {option.name for card in recipes.catalogue() for option in card.options if option.type is bool}
+    spelt = [*words]
+    for place, word in enumerate(words):
         name = word.partition("=")[0]
         if name.startswith("--") and "." in name:
             raise LeafwingError(f"{name}: no such option; leafwing resume --help lists the options, and none has a dot")
+        flag = word.removeprefix("--").replace("-", "_")
+        is_alone = place == 1 or all(following.startswith("-") for following in words[place + 1 : place + 2])
+        if word.startswith("--") and flag.removeprefix("no_") in flags and is_alone:
+            spelt[place] = f"--{flag.removeprefix('no_').replace('_', '-')}={flag in flags}"
+    return spelt
 
 
 @with_settings(
@@ -142,7 +157,8 @@ def command(
     """
     from leafwing import commands
 
-    settings = {name.replace("-", "_"): value for name, value in settings.items()}
+    switched = {"True": True, "False": False}  # by `spell_out`
+    settings = {name.replace("-", "_"): switched.get(value, value) for name, value in settings.items()}
     data = explicit({"source": one_or_several(source or ()), "changed": changed})
     resumed = commands.resume(
         run, trust=trust, tensorboard=tensorboard, root=root, progress=ConsoleReporter(), **data, **explicit(settings)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from leafwing import recipes
 from leafwing.clock import at
 from leafwing.config import OptionChange
-from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
+from leafwing.errors import InvalidOption, LeafwingError, as_flag, did_you_mean
 from leafwing.game import Game, Player
 from leafwing.recipes import Card, Option, Value
 from leafwing.settings import reserved_names
@@ -162,12 +162,12 @@ def check_changes(run: Run, values: Mapping[str, object], line: Timeline, images
         now = {**now, name: value}
         after = _build_seeded(run.build_game, now)
         if place := difference(before, after):
+            typed = as_flag(name, value if isinstance(value, bool) else values[name])
             raise InvalidOption(
                 name,
                 values[name],
                 "only learning rates and the batch size can be changed in an existing run; this option also changes "
-                f"{place}. To train a new run with it: "
-                f"leafwing train --from {shlex.quote(str(run.folder))} --{name.replace('_', '-')} {values[name]}",
+                f"{place}. To train a new run with it: leafwing train --from {shlex.quote(str(run.folder))} {typed}",
             )
         before = after
     return changed(line, images, new)
