@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from leafwing.progress import ConsoleReporter, Reporter
+from leafwing.progress import ConsoleReporter, Reporter, counted
 
 RECORD = {"images": 1500, "images_per_second": 1234.4, "losses": {"D/adversarial": 1.38629, "G/adversarial": 0.693}}
 
@@ -162,6 +162,40 @@ def test_an_operation_has_a_line_every_ten_seconds_with_the_time_left(
         "sampling: 9 of 30, about 21s left",
         "sampling: 19 of 30, about 11s left",
     ]
+
+
+@pytest.mark.parametrize(
+    ("parts", "total", "reports"),
+    [
+        ([1, 1, 1], 3, [1, 2, 3]),
+        ([64, 64, 2], 130, [64, 128, 130]),
+        ([2], 5, [2, 5]),  # less than was announced
+        ([], 0, []),
+    ],
+)
+def test_what_is_counted_ends_at_its_total(parts: list[int], total: int, reports: list[int]) -> None:
+    seen: list[tuple[str, int, int]] = []
+    for number, part in enumerate(counted(parts, "work", total, lambda *report: seen.append(report), lambda part: part)):
+        assert part == parts[number]
+        assert len(seen) == number, "an item is done when the next one is asked for"
+    assert seen == [("work", done, total) for done in reports]
+
+
+def test_the_end_of_an_operation_is_shown_although_a_part_of_it_was(
+    capfd: pytest.CaptureFixture[str], clock: Seconds
+) -> None:
+    screen = ConsoleReporter()
+    for number in (1, 2):
+        for percent in (50, 100):
+            clock.now += 20
+            screen.report_progress(f"{number}.png, percent", percent, 100)
+        screen.report_progress("translating pictures", number, 2)
+        clock.now += 20
+        screen.report_progress("translating pictures", number, 2)
+    assert capfd.readouterr().err.splitlines() == [
+        "1.png, percent: 50 of 100", "1.png, percent: 100 of 100", "translating pictures: 1 of 2",
+        "2.png, percent: 50 of 100", "2.png, percent: 100 of 100", "translating pictures: 2 of 2",
+    ]  # fmt: skip
 
 
 def test_a_message_ends_the_line_of_progress_on_a_terminal(

@@ -23,6 +23,7 @@ from leafwing.errors import LeafwingError
 from leafwing.game import DataSpec
 from leafwing.layout import GAP
 from leafwing.model import Model
+from leafwing.progress import Reporter
 from leafwing.runs import Run
 from saved_run import IMAGES, save
 
@@ -358,6 +359,21 @@ def test_nothing_is_overwritten(described: Path) -> None:
     assert sorted((described / "outputs").iterdir()) == sorted(paths), (
         "training that goes back to an earlier checkpoint keeps them"
     )
+
+
+def test_the_progress_ends_at_the_number_of_samples(described: Path) -> None:
+    calls = {
+        "grid": lambda listener: leafwing.sample(described, 70, trust=True, progress=listener),
+        "folder": lambda listener: leafwing.sample(described, 70, format="folder", trust=True, progress=listener),
+        "seeds": lambda listener: leafwing.sample_seeds(described, "0-4", trust=True, progress=listener),
+    }
+    for name, call in calls.items():
+        counts: list[tuple[int, int]] = []
+        listener = Reporter()
+        listener.report_progress = lambda what, done, total, counts=counts: counts.append((done, total))  # type: ignore
+        call(listener)
+        expected = [(done, 5) for done in range(1, 6)] if name == "seeds" else [(64, 70), (70, 70)]
+        assert counts == expected, name
 
 
 def test_a_folder_of_seeds_is_not_continued_with_other_weights(described: Path) -> None:

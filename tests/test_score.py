@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import leafwing
 from leafwing import cli, fields
 from leafwing.data.options import like
 from leafwing.errors import LeafwingError
+from leafwing.progress import Reporter
 
 SIZE = 16
 
@@ -51,6 +53,15 @@ def test_pictures_are_scored_as_the_model_judges_them(run: Path, folder: Path, t
     assert (tmp_path / "scores.csv").read_text().splitlines()[0] == "file,score"
     with pytest.raises(LeafwingError, match="exists"):
         leafwing.score(run, folder, out=tmp_path / "scores.csv")
+
+
+def test_the_progress_counts_each_picture_once(run: Path, folder: Path) -> None:
+    os.mkfifo(folder / "pipe.png")
+    counts: list[tuple[int, int]] = []
+    listener = Reporter()
+    listener.report_progress = lambda what, done, total: counts.append((done, total))  # type: ignore[method-assign]
+    assert len(leafwing.score(run, folder, progress=listener).rejected) == 2
+    assert counts == [(6, 6)]
 
 
 def test_what_cannot_be_scored_is_said_without_options_that_do_not_exist(run: Path, folder: Path) -> None:

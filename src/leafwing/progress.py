@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import inf
-from typing import Any
+from typing import Any, TypeVar
 
 from leafwing import notebook
 from leafwing.errors import InvalidOption, visible
 from leafwing.quantities import show_count, show_duration
 
+Item = TypeVar("Item")
 ProgressCallback = Callable[[str, int, int], None]
 """A callback for long operations: what is being done, the amount done, and the total."""
 
@@ -25,6 +26,27 @@ LEAST_SECONDS = 2.0
 
 def no_progress(what: str, done: int, total: int) -> None:
     """A progress callback that does nothing."""
+
+
+def counted(
+    items: Iterable[Item], what: str, total: int, report: ProgressCallback, size: Callable[[Item], int] = lambda item: 1
+) -> Iterator[Item]:
+    """Items one after the other; reports progress after each is done with, and at the end that all are.
+
+    Args:
+        items: the items.
+        what: what is being done with them.
+        total: the sum of their sizes.
+        report: receives the progress.
+        size: how much of the total an item is.
+    """
+    done = 0
+    for item in items:
+        yield item
+        done += size(item)
+        report(what, done, total)
+    if done < total:
+        report(what, total, total)
 
 
 def by_player(losses: Mapping[str, float]) -> dict[str, float]:
@@ -72,13 +94,11 @@ class Operation:
         what: its description.
         first: the amount that was done at its first report.
         began: the time of that report.
-        unfinished: whether its progress was shown, but not its end.
     """
 
     what: str
     first: int
     began: float
-    unfinished: bool = False
 
     def describe_rest(self, done: int, total: int, passed: float) -> str:
         """The time left at the speed so far, `passed` seconds after the first report; empty while that is unknown."""
@@ -100,6 +120,7 @@ class ConsoleReporter(Reporter):
         self.losses: Mapping[str, float] = {}
         self.last_shown, self.interval = -inf, 0.1 if self.console.is_terminal else LINE_INTERVAL
         self.operation = Operation("", 0, 0.0)
+        self.unfinished = set[str]()  # operations whose progress was shown, but not their end; one may be a part of another
         self.open_line = 0  # length of a line of progress that the next one replaces
 
     def say(self, text: str) -> None:
@@ -119,9 +140,10 @@ class ConsoleReporter(Reporter):
         wait = self.interval if self.console.is_terminal else max(self.interval, passed / 20)
         if done < total and now - self.last_shown < wait:
             return
-        if done >= total and not self.operation.unfinished:
+        if done >= total and what not in self.unfinished:
             return  # it finished before anything was shown, or its end was shown
-        self.last_shown, self.operation.unfinished = now, done < total
+        self.last_shown = now
+        (self.unfinished.add if done < total else self.unfinished.discard)(what)
         self._show_progress(f"{what}: {done:,} of {total:,}{self.operation.describe_rest(done, total, passed)}", done, total)
 
     def _show_progress(self, text: str, done: int, total: int) -> None:

@@ -48,6 +48,18 @@ def test_lbfgs_finds_the_minimum_of_a_narrow_valley_in_fewer_steps_than_adam() -
 
 
 @pytest.mark.parametrize("method", ["adam", "lbfgs"])
+def test_the_progress_ends_at_the_last_step(method: Literal["adam", "lbfgs"]) -> None:
+    """Also where the search converges earlier."""
+    counts: list[tuple[int, int]] = []
+    starts, targets = torch.ones(2, 3), torch.arange(2)
+    fit(
+        lambda z, indices: z.abs().sum(1), starts, targets, wide_box(3), steps=40, method=method,
+        report_progress=lambda what, done, total: counts.append((done, total)),
+    )  # fmt: skip
+    assert counts[-1] == (40, 40)
+
+
+@pytest.mark.parametrize("method", ["adam", "lbfgs"])
 def test_the_result_for_an_image_does_not_depend_on_others(method: Literal["adam", "lbfgs"]) -> None:
     starts = torch.randn(70, 6, generator=torch.Generator().manual_seed(0))
     targets, reports = torch.arange(70), []

@@ -158,9 +158,9 @@ def command(
     from leafwing import commands
 
     switched = {"True": True, "False": False}  # by `spell_out`
-    settings = {name.replace("-", "_"): switched.get(value, value) for name, value in settings.items()}
+    options: dict[str, Any] = {name.replace("-", "_"): switched.get(value, value) for name, value in settings.items()}
     data = explicit({"source": one_or_several(source or ()), "changed": changed})
     resumed = commands.resume(
-        run, trust=trust, tensorboard=tensorboard, root=root, progress=ConsoleReporter(), **data, **explicit(settings)
+        run, trust=trust, tensorboard=tensorboard, root=root, progress=ConsoleReporter(), **data, **explicit(options)
     )
     return finish(resumed, json)

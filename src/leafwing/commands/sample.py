@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Iterator, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from leafwing.commands.first_checks import check_run
 from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.fields import Attributes, Caption, Clip, Field, Label, Vector, describe_kind
 from leafwing.machine import available_memory
-from leafwing.progress import Progress, Reporter, reporter_of
+from leafwing.progress import Progress, Reporter, counted, reporter_of
 from leafwing.quantities import check_seed, show_bytes, whole
 from leafwing.runs import ROOT, Run
 
@@ -29,6 +29,8 @@ SEEDS_FILE = "seeds.json"
 """Says where the samples of a folder come from."""
 SWEEP_VALUES = 10
 """Number of values of a continuous code in a sweep."""
+WHAT = "generating samples"
+"""What the progress says."""
 SAMPLES = 64
 """Number of samples without a row for each class."""
 
@@ -157,7 +159,7 @@ def sample(
         named: dict[str, Any] = {**inputs}
         blocks = model.stream(latents, output=output, seed=seed, part=share, **named)
         if processes.first:
-            blocks = counted(blocks, share.stop - share.start, reporter)
+            blocks = counted(blocks, WHAT, share.stop - share.start, reporter.report_progress, len)
         if format == "folder":
             label_kind = model.spec.fields.get("label")
             names = label_kind.names if isinstance(label_kind, Label) else ()
@@ -257,8 +259,7 @@ def sample_seeds(
         files.write(target / SEEDS_FILE, json.dumps(about, indent=2) + "\n")
 
     def images() -> Iterator[tuple[Path, Pixels]]:
-        for i, seed in enumerate(new):
-            reporter.report_progress("generating samples", i, len(new))
+        for seed in counted(new, WHAT, len(new), reporter.report_progress):
             latents, inputs, _ = plans.get(seed) or plan_samples(model, 1, seed, output, label, conditions, None)
             named: dict[str, Any] = {**inputs}
             block = torch.cat(list(model.stream(latents, output=output, seed=seed, **named)))
@@ -520,15 +521,6 @@ def share_of(n: int, rank: int, processes: int) -> slice:
 
     blocks = -(-n // BLOCK)
     return slice(*(min(n, BLOCK * (number * blocks // processes)) for number in (rank, rank + 1)))
-
-
-def counted(blocks: Iterable[Tensor], n: int, reporter: Reporter) -> Iterator[Tensor]:
-    """Blocks of n samples in all, whose progress is reported."""
-    done = 0
-    for block in blocks:
-        yield block
-        done += len(block)
-        reporter.report_progress("generating samples", done, n)
 
 
 def image_files(

@@ -13,7 +13,7 @@ from leafwing.commands.first_checks import check_run
 from leafwing.commands.originals import find_pictures, open_pictures
 from leafwing.errors import LeafwingError
 from leafwing.files import write
-from leafwing.progress import Progress, reporter_of
+from leafwing.progress import Progress, Reporter, counted, reporter_of
 from leafwing.quantities import check_seed
 from leafwing.runs import ROOT, Run
 
@@ -117,8 +117,8 @@ def score(
         }
         if note := _describe(model, values, classes, len(next(iter(meant.values())))):
             progress.say(note)
-        done, animated = 0, list[str]()
-        for names, pixels in _read(source, opened, kind, result.rejected, animated):
+        animated: list[str] = []
+        for names, pixels in _read(source, opened, kind, result.rejected, animated, progress):
             if names:
                 samples = kind.to_network(torch.from_numpy(np.stack(pixels)))
                 labels = [classes.get(name) for name in names]
@@ -129,8 +129,6 @@ def score(
                     scores[rows] = torch.stack(each).mean(0)
                 result.scores += scores.tolist()
                 result.names += names
-            done = len(result.names) + len(result.rejected)
-            progress.report_progress("scoring pictures", done, len(source.entries))
     if animated:
         progress.say(f"Files with several frames or pages: {len(animated)}; only the first was scored.")
     if not result.names:
@@ -172,7 +170,7 @@ def _describe(model: Model, values: Mapping[str, Any], classes: Mapping[str, str
 
 
 def _read(
-    source: Any, run: Run, kind: Any, rejected: list[dict[str, str]], animated: list[str]
+    source: Any, run: Run, kind: Any, rejected: list[dict[str, str]], animated: list[str], progress: Reporter
 ) -> Iterator[tuple[list[str], list[Any]]]:
     """Names and pixels of pictures in the format of the training images, some at a time; adds those that cannot be used to `rejected`,
     and the names of those with several frames to `animated`."""
@@ -180,7 +178,8 @@ def _read(
     from leafwing.data.pictures import UnusableImageError, decode, header
 
     target = like(kind, run.data.options)
-    for chunk in source.chunks(source.entries):
+    total = len(source.entries)
+    for chunk in counted(source.chunks(source.entries), "scoring pictures", total, progress.report_progress, len):
         names, pixels = [], []
         for entry, load, _ in chunk:
             try:

@@ -187,7 +187,7 @@ def _lbfgs(
         for _, _, inverse in history:
             inverse[failing] = 0
         scale[failing], restarted = 1.0, failing
-        report(i + 1)
+        report(steps if converged.all() else i + 1)
         if converged.all():
             break
     return x, losses
