@@ -95,7 +95,7 @@ def locked(path: Path, busy: str) -> Iterator[None]:
 
     lock = filelock.FileLock(path)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=0.2, poll_interval=0.02)  # `is_locked` may hold it for a moment
     except filelock.Timeout:
         raise LeafwingError(busy) from None
     except OSError as error:
@@ -104,6 +104,23 @@ def locked(path: Path, busy: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def is_locked(path: Path) -> bool:
+    """Whether another process holds a lock file, or another part of this one; does not wait, and creates no file."""
+    import filelock
+
+    if not path.is_file():
+        return False
+    lock = filelock.FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        return True
+    except OSError:  # of another user: unknown
+        return False
+    lock.release()
+    return False
 
 
 def require_file(path: Path) -> None:

@@ -21,14 +21,18 @@ def command(*, root: Root = Path("runs"), json: Json = False) -> int:
     elif not runs:
         print(no_runs(root))
     else:
-        rows: list[tuple[str, ...]] = [("run", "recipe", "data", "size", "images", "time", "losses")]
+        rows: list[tuple[str, ...]] = [("run", "recipe", "data", "size", "state", "images", "time", "losses")]
         for run in runs:
             if "error" in run:
-                rows.append((run["run"], "(damaged)", "", "", "", "", ""))
+                rows.append((run["run"], "(damaged)", "", "", "", "", "", ""))
                 continue
             images = f"{show_count(run['images'])}/{show_count(run['of'])}"
             losses = "  ".join(f"{player} {value:.3g}" for player, value in by_player(run["losses"]).items())
-            rows.append((run["run"], run["recipe"], run["data"], run["size"], images, show_duration(run["seconds"]), losses))
+            state = run["state"]
+            if state == "stopped":
+                state += f": {min(0.99, run['images'] / run['of']):.0%}"
+            about = (run["run"], run["recipe"], run["data"], run["size"], state, images)
+            rows.append((*about, show_duration(run["seconds"]), losses))
         print(align_columns(rows))
         for run in runs:
             if "error" in run:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from leafwing import files
 from leafwing.errors import LeafwingError
 from leafwing.runs import ROOT, Run, folders, trained_last
 
@@ -13,7 +15,8 @@ def list_runs(root: str | Path = ROOT) -> list[dict[str, Any]]:
     """The runs in a folder, one row each.
 
     Returns:
-        Rows with `run` (name), `recipe`, `data`, `size`, `images` (shown), `of` (total), `seconds`, `losses` (the latest),
+        Rows with `run` (name), `recipe`, `data`, `size`, `state` (see `state_of`), `images` (shown), `of` (total), `seconds`, `losses`
+        (the latest),
         `weights` (checkpoints, by images), `seed`, `options` (hyper-parameters) and `augment` (as chosen; None for the recipe's
         default), `is_last` (whether `last` means it); for a damaged run `run`, `is_last` and `error`.
     """
@@ -34,6 +37,7 @@ def list_runs(root: str | Path = ROOT) -> list[dict[str, Any]]:
                 "recipe": run.recipe,
                 "data": " + ".join(run.data.sources) if run.data.sources else Path(run.data.source).name,
                 "size": "points" if run.spec.points else f"{run.spec.height}x{run.spec.width}",
+                "state": state_of(run, last),
                 "images": last.get("images", 0),
                 "of": run.settings.schedule.images,
                 "seconds": last.get("seconds", 0.0),
@@ -45,3 +49,18 @@ def list_runs(root: str | Path = ROOT) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def state_of(run: Run, last: Mapping[str, Any]) -> str:
+    """Whether a run is `training` in some process, `finished` by its images or its time limit, or `stopped` before.
+
+    Args:
+        run: the run.
+        last: the last record of its log; empty without any.
+    """
+    if files.is_locked(run.folder / ".lock"):
+        return "training"
+    schedule = run.settings.schedule
+    # The log rounds to milliseconds, so the limit must be rounded as well.
+    in_time = schedule.time is not None and last.get("seconds", 0.0) >= round(schedule.time, 3)
+    return "finished" if in_time or last.get("images", 0) >= schedule.images else "stopped"
