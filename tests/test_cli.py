@@ -352,7 +352,7 @@ def test_a_run_without_labels_rejects_a_label(folder: Path, tmp_path: Path, caps
     assert cli.run(["train", str(folder), "--images", "8", "--out", out, *TINY]) == 0
     for label in ("cat", "all"):
         assert cli.run(["sample", out, "--label", label]) == 2
-        assert f"label={label}: this run has no label, attribute or other condition" in capsys.readouterr().err
+        assert f"--label {label}: this run was trained without labels: the data have labels" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")

@@ -519,7 +519,7 @@ def test_a_sweep_has_a_row_for_each_latent(folder: Path, tmp_path: Path) -> None
 def test_a_sweep_and_all_labels_exclude_each_other(trained: Run) -> None:
     with pytest.raises(LeafwingError, match="mutually exclusive"):
         commands.sample(trained.folder, 2, label="all", sweep="code0=0:1")
-    with pytest.raises(LeafwingError, match="no named parts"):
+    with pytest.raises(LeafwingError, match="sweep='code0': the latents of this run have no named codes"):
         commands.sample(trained.folder, 2, sweep="code0=0:1")
 
 

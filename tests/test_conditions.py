@@ -13,7 +13,16 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from leafwing.conditions import UNSET, Examples, from_settings, parse_settings, pixel_conditions, resolve, settable
+from leafwing.conditions import (
+    UNSET,
+    Examples,
+    from_settings,
+    parse_settings,
+    pixel_conditions,
+    read_settings,
+    resolve,
+    settable,
+)
 from leafwing.errors import LeafwingError
 from leafwing.fields import Attributes, Box, Caption, Field, Image, Keypoints, Label, Mask, Vector
 from leafwing.game import Batch, DataSpec, Output
@@ -339,12 +348,36 @@ def test_settings_become_conditions_by_field() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("conditions", "fields", "option", "message"),
+    [
+        ((), (), {"label": "all"}, "--label all: this run was trained without labels. Labels come from a folder for each class"),
+        ((), ("label",), {"label": 1}, "--label 1: this run was trained without labels: the data have labels, which its recipe does"),
+        (("caption",), ("label",), {"label": 1}, "--label 1: this run was trained without labels; --set can set caption"),
+        (("input",), (), {"label": 1}, "--label 1: this run was trained without labels: its image is generated from input"),
+        ((), (), {"settings": ["label=3"]}, "--set label=3: this run was trained without labels, attributes or captions. Labels"),
+        ((), ("caption",), {"settings": {"smiling": 1}}, "--set smiling=1: this run was trained without labels, attributes or capt"),
+        (("caption",), (), {"settings": ["captoin=a"]}, "--set captoin=a: no condition 'captoin'; did you mean caption?"),
+    ],
+)  # fmt: skip
+def test_a_condition_that_a_run_lacks_is_named_as_typed(
+    conditions: tuple[str, ...], fields: tuple[str, ...], option: dict[str, Any], message: str
+) -> None:
+    generated = Output("image", lambda nets, inputs, clock: inputs.latent, conditions)
+    spec = DataSpec({name: SPEC.fields[name] for name in ("image", *conditions, *fields)})
+    with pytest.raises(LeafwingError) as error:
+        from_settings(generated, spec, read_settings(**{"settings": (), **option}, output=generated, spec=spec))
+    assert error.value.for_command_line().startswith(message)
+
+
 def test_an_unknown_setting_lists_what_the_run_takes() -> None:
     with pytest.raises(LeafwingError, match=r"no condition 'captoin'; did you mean caption.*label, caption, box, smiling"):
         from_settings(EVERYTHING, SPEC, {"captoin": "a star"})
     with pytest.raises(LeafwingError, match="no condition 'input'"):  # images are not written as values
         from_settings(EVERYTHING, SPEC, {"input": "cat.png"})
-    with pytest.raises(LeafwingError, match="label=3: this run has no label, attribute or other condition that can be set"):
+    with pytest.raises(
+        LeafwingError, match="conditions='label=3': this run was trained without labels, attributes or captions"
+    ):
         from_settings(Output("image", lambda nets, inputs, clock: inputs.latent), SPEC, {"label": 3})
 
 

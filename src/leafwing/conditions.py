@@ -116,8 +116,10 @@ def read_settings(
         label: the setting of this name, if it is given separately.
 
     Raises:
-        LeafwingError: a text of another format, or two values of one name.
+        LeafwingError: a text of another format, two values of one name, or a label of a run without labels.
     """
+    if label is not None and "label" not in output.conditions:
+        raise InvalidOption("label", label, _lacks(output, spec, "label"))
     named = dict(settings) if isinstance(settings, Mapping) else {**parse_settings(settings, output, spec)}
     if label is None:
         return named
@@ -136,19 +138,34 @@ def from_settings(output: Output, spec: DataSpec, settings: Mapping[str, Any]) -
     conditions: dict[str, Any] = {}
     for name, value in settings.items():
         if name not in known:
-            if not known:
-                sources = " and ".join(pixel_conditions(output, spec))
-                origin = f", which is generated from {sources} (`leafwing translate RUN PICTURES`)" if sources else ""
-                raise LeafwingError(
-                    f"{name}={value}: this run has no label, attribute or other condition that can be set for its "
-                    f"{output.field}{origin}"
-                )
-            raise LeafwingError(f"no condition {name!r}{did_you_mean(name, known)}")
+            reason = (
+                f"no condition {name!r}{did_you_mean(name, known)}"
+                if known
+                else _lacks(output, spec, "label", "attributes", "caption")
+            )
+            raise InvalidOption("conditions", f"{name}={value}", reason, flag="set")
         if name in output.conditions:
             conditions[name] = value
         else:
             conditions.setdefault("attributes", {})[name] = value
     return conditions
+
+
+def _lacks(output: Output, spec: DataSpec, *names: str) -> str:
+    """That an output is generated without these conditions, and what to do."""
+    words = {"label": "labels", "attributes": "attributes", "caption": "captions"}
+    *others, last = [words[name] for name in names]
+    lacking = f"this run was trained without {', '.join(others)}{' or ' if others else ''}{last}"
+    if known := settable(output, spec):
+        return f"{lacking}; --set can set {', '.join(known)}"
+    if sources := " and ".join(pixel_conditions(output, spec)):
+        return f"{lacking}: its {output.field} is generated from {sources} (`leafwing translate RUN PICTURES`)"
+    if unused := [words[name] for name in names if name in spec.fields]:
+        return f"{lacking}: the data have {' and '.join(unused)}, which its recipe does not use; `leafwing recipes` lists those that do"
+    return (
+        f"{lacking}. Labels come from a folder for each class, or a list (docs/guide/pictures.md), and the recipe has to use them: "
+        "`leafwing recipes` lists those that do"
+    )
 
 
 def _needs_pictures(output: Output, spec: DataSpec, pixels: Sequence[str]) -> LeafwingError:

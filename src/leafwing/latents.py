@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from leafwing.errors import LeafwingError, did_you_mean
+from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
 from leafwing.game import Prior
 
 BLOCK = 64
@@ -41,8 +41,10 @@ def sweep(latents: Tensor, codes: Mapping[str, int], code: str, values: Sequence
         LeafwingError: no such part, values for a categorical one, or none for a continuous one.
     """
     if code not in codes:
-        hint = did_you_mean(code, list(codes)) if codes else ": the latents of this run have no named parts"
-        raise LeafwingError(f"no code {code!r}{hint}")
+        if not codes:
+            reason = "the latents of this run have no named codes that could be varied; `leafwing walk RUN` films how samples change"
+            raise InvalidOption("sweep", code, reason)
+        raise LeafwingError(f"no code {code!r}{did_you_mean(code, list(codes))}")
     size = codes[code]
     start = sum(list(codes.values())[: list(codes).index(code)])
     if (values is None) == (size == 1):
