@@ -21,7 +21,7 @@ from leafwing.commands import capacity
 from leafwing.commands.comparison.compare import last_log_line
 from leafwing.commands.prepare import _places
 from leafwing.commands.sample import check_memory as check_samples
-from leafwing.commands.sample import parse_seeds, refuse_other_samples
+from leafwing.commands.seeds import parse_seeds, refuse_other_samples
 from leafwing.data.arrays import load_arrays
 from leafwing.data.options import check as check_reading
 from leafwing.engine.augmentation import parse as parse_augment

@@ -23,6 +23,7 @@ from leafwing.errors import LeafwingError
 from leafwing.game import DataSpec
 from leafwing.layout import GAP
 from leafwing.model import Model
+from leafwing.pictures import Cell, Sheet
 from leafwing.progress import Reporter
 from leafwing.runs import Run
 from saved_run import IMAGES, save
@@ -374,6 +375,37 @@ def test_the_progress_ends_at_the_number_of_samples(described: Path) -> None:
         call(listener)
         expected = [(done, 5) for done in range(1, 6)] if name == "seeds" else [(64, 70), (70, 70)]
         assert counts == expected, name
+
+
+def test_seeds_as_a_grid_have_their_numbers_below_them(described: Path, tmp_path: Path) -> None:
+    """In order, about square, and with the pixels of the single files."""
+    seeds = [3, 7, 8, 9, 100]
+    conditions = {"label": "bee", "caption": "a red star", "smiling": 1, "colour": "red", "box": (0, 0, 1, 1)}
+    options: dict[str, Any] = {"conditions": conditions, "trust": True}
+    folder = leafwing.sample_seeds(described, "3,7-9,100", **options)
+    path = leafwing.sample_seeds(described, "3,7-9,100", format="grid", **options)
+    cells = [
+        Cell(fields.Image(16, 16, 3), np.array(Image.open(folder / f"seed{seed:06d}.png")), text=f"{seed}") for seed in seeds
+    ]
+    assert path.read_bytes() == pictures.png(Sheet([cells[:3], cells[3:]]).image())
+    assert path.parent == described / "outputs"
+    assert leafwing.sample_seeds(described, "3,7-9,100", format="grid", **options).read_bytes() == path.read_bytes()
+    out = tmp_path / "grid.png"
+    words = ["sample", str(described), "--seeds", "3,7-9,100", "--grid", "--scale", "2", "--trust", "--out", str(out)]
+    sets = ["label=bee", "caption=a red star", "smiling=1,colour=red", "box=0,0,1,1"]
+    for expected in (0, 2):  # nothing is overwritten
+        assert cli.run([*words, *(word for text in sets for word in ("--set", text))]) == expected
+    assert out.read_bytes() == pictures.png(Sheet([cells[:3], cells[3:]]).image(scale=2))
+    with pytest.raises(LeafwingError, match="format='npz': choose from folder, grid"):
+        leafwing.sample_seeds(described, "1", format="npz", trust=True)
+
+
+def test_the_seeds_on_a_grid_come_before_what_differs_too() -> None:
+    spec, array = DESCRIBED, np.zeros((2, 16, 16, 3), np.uint8)
+    sheet = pictures.sample_grid(spec.fields["image"], array, 2, spec, {"label": torch.tensor([0, 1])}, texts=["3", "16"])
+    assert [cell.text for cell in sheet.rows[0]] == ["3: ant", "16: bee"]
+    sheet = pictures.sample_grid(spec.fields["image"], array, 2, spec, {"label": torch.tensor([1, 1])}, texts=["3", "16"])
+    assert [cell.text for cell in sheet.rows[0]] == ["3", "16"]
 
 
 def test_a_folder_of_seeds_is_not_continued_with_other_weights(described: Path) -> None:

@@ -161,7 +161,8 @@ def _lacks(output: Output, spec: DataSpec, *names: str) -> str:
     if sources := " and ".join(pixel_conditions(output, spec)):
         return f"{lacking}: its {output.field} is generated from {sources} (`leafwing translate RUN PICTURES`)"
     if unused := [words[name] for name in names if name in spec.fields]:
-        return f"{lacking}: the data have {' and '.join(unused)}, which its recipe does not use; `leafwing recipes` lists those that do"
+        data = " and ".join(unused)
+        return f"{lacking}: the data have {data}, which its recipe does not use; `leafwing recipes` lists those that do"
     return (
         f"{lacking}. Labels come from a folder for each class, or a list (docs/guide/pictures.md), and the recipe has to use them: "
         "`leafwing recipes` lists those that do"

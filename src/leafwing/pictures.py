@@ -339,6 +339,7 @@ def sample_grid(
     spec: DataSpec,
     inputs: Mapping[str, Tensor],
     titles: Sequence[str] = (),
+    texts: Sequence[str] = (),
 ) -> Sheet:
     """Stored samples as a sheet that says in which conditions they differ: the classes of rows, everything else below the samples.
 
@@ -349,6 +350,7 @@ def sample_grid(
         spec: the fields of the conditions.
         inputs: the conditions, in the format of networks.
         titles: above the columns.
+        texts: below each sample, before its conditions.
     """
     differing = {name: value.cpu() for name, value in inputs.items() if (value != value[:1]).any()}
     names: list[str] = []
@@ -357,8 +359,9 @@ def sample_grid(
         if isinstance(label, fields.Label) and not names and all(len({*row}) == 1 for row in rows):
             names = [class_name(label.names[row[0]], row[0]) for row in rows]
             del differing[name]
-    texts = captions_of(spec, differing) or [""] * len(stored)
-    cells = [Cell(kind, sample, text=text) for sample, text in zip(stored, texts, strict=True)]
+    blank = [""] * len(stored)
+    parts = zip(texts or blank, captions_of(spec, differing) or blank, strict=True)
+    cells = [Cell(kind, sample, text=": ".join(filter(None, part))) for sample, part in zip(stored, parts, strict=True)]
     return Sheet(in_rows(cells, columns), titles, names=names)
 
 

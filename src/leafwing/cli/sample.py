@@ -51,7 +51,8 @@ def command(
     seeds: Annotated[
         str | None,
         option(
-            "One sample for each of these seeds, 1-50 or 3,5,8, each a file that is named by its seed. --out may exist.",
+            "One sample for each of these seeds, 1-50 or 3,5,8, each a file that is named by its seed, in a folder that may exist; "
+            "with --grid one image, with the seed below each sample.",
             OUTPUT,
         ),
     ] = None,
@@ -104,17 +105,20 @@ def command(
     if len(formats) > 1:
         raise LeafwingError(f"--{formats[0]} and --{formats[1]} are mutually exclusive")
     if seeds is not None:
-        if formats not in ([], ["folder"]) or sweep or devices > 1 or compile or n is not None or seed:
+        if npz or sweep or devices > 1 or compile or n is not None or seed:
             raise InvalidOption(
                 "seeds",
                 seeds,
-                "only together with --label, --set, --output, --checkpoint, --scale, --animation, --out and --device",
+                "only with --label, --set, --output, --checkpoint, --grid, --folder, --scale, --animation, --out and --device",
             )
+        format = "grid" if grid else "folder"
         written = commands.sample_seeds(
             run, seeds, label=label, conditions=set or (), output=output, checkpoint=checkpoint,
-            scale=scale, animation=animation, out=out, trust=trust, root=root, progress=ConsoleReporter(), **explicit(machine),
+            format=format, scale=scale, animation=animation, out=out, trust=trust, root=root,
+            progress=ConsoleReporter(), **explicit(machine),
         )  # fmt: skip
-        print(as_json({"written": str(written), "seeds": seeds, "label": label, "set": set or []}) if json else written)
+        about = {"written": str(written), "format": format, "seeds": seeds, "label": label, "set": set or []}
+        print(as_json(about) if json else written)
         return 0
     format = formats[0] if formats else "grid"
     path = commands.sample(

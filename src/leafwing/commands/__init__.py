@@ -12,8 +12,9 @@ from leafwing.commands.generated import evaluate_pictures
 from leafwing.commands.prepare import prepare
 from leafwing.commands.reel import reel
 from leafwing.commands.runs import list_runs
-from leafwing.commands.sample import sample, sample_seeds
+from leafwing.commands.sample import sample
 from leafwing.commands.score import score
+from leafwing.commands.seeds import sample_seeds
 from leafwing.commands.show import show
 from leafwing.commands.training import resume, train, train_or_resume
 from leafwing.commands.translate import translate

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,11 +21,9 @@ if TYPE_CHECKING:
 
     from leafwing.game import Batch, DataSpec, Output
     from leafwing.model import Model
-    from leafwing.pictures import Pixels
+    from leafwing.pictures import Pixels, Sheet
 
 
-SEEDS_FILE = "seeds.json"
-"""Says where the samples of a folder come from."""
 SWEEP_VALUES = 10
 """Number of values of a continuous code in a sweep."""
 WHAT = "generating samples"
@@ -181,96 +178,18 @@ def sample(
             return target
         titles = sweep_titles(model, sweep)
         sheet = pictures.sample_grid(field, array, columns, model.spec, inputs, titles)
-        if is_film:
-            if note := films.write(target, sheet.animation(scale), pictures.FRAME_MS):
-                reporter.say(f"{target}: {note}")
-        else:
-            files.write(target, pictures.png(sheet.image(scale=scale)))
+        write_sheet(sheet, target, scale, is_film, reporter)
     return target
 
 
-def sample_seeds(
-    run: str | Path | Run,
-    seeds: str,
-    *,
-    label: str | int | None = None,
-    conditions: Sequence[str] | Mapping[str, Any] = (),
-    output: str | None = None,
-    checkpoint: int | str | None = None,
-    scale: int | None = None,
-    animation: str = "webp",
-    out: str | Path | None = None,
-    device: str = "cpu",
-    precision: str = "fp32",
-    trust: bool = False,
-    root: str | Path = ROOT,
-    progress: Progress = None,
-) -> Path:
-    """Writes one sample for each of several random seeds, each a file that is named by its seed: that of `sample(n=1, seed=...)`.
+def write_sheet(sheet: Sheet, target: Path, scale: int | None, is_film: bool, reporter: Reporter) -> None:
+    """Writes a grid as a PNG file, or animated; `scale` as for `sample`."""
+    from leafwing import films, pictures
 
-    Args:
-        run, label, conditions, output, checkpoint, scale, animation, device, precision, trust, root, progress: as for `sample`.
-        seeds: `1-50`, `3,5,8` or both: `0-9,100`.
-        out: output folder; None: in the run's `outputs` folder. It may be one of an earlier call: seeds that are there already
-            are left out.
-
-    Returns:
-        The output folder.
-
-    Raises:
-        LeafwingError: invalid input; nothing was written.
-    """
-    check_run(run, root, checkpoint=checkpoint, label=label, conditions=conditions)
-    import torch
-
-    from leafwing import pictures
-    from leafwing.engine import choose
-    from leafwing.model import Model
-
-    numbers, reporter = parse_seeds(seeds), reporter_of(progress)
-    if label == "all":
-        raise InvalidOption("label", label, "--seeds makes one sample for each seed; choose a class, or none")
-    opened = Run.open(run, root=root, trust=trust)
-    setup = choose(device, precision, torch.get_num_threads())
-    model = Model.load(
-        opened, checkpoint=opened.resolve_checkpoint(checkpoint), device=setup.device, precision=setup.precision
-    )
-    field = model.kind(model.find_output(output))
-    check_format("folder", field)
-    ending = check_ending(field, animation)
-    check_scale(scale, field)
-    enlarged = None if scale in (None, 1) else f"x{scale}"
-    texts = [str(option) for option in (label, output, *setting_texts(conditions), enlarged) if option is not None]
-    target = Path(out) if out else opened.outputs / files.file_name(f"{model.images:09d}-seeds", *texts)
-    if target.exists() and not target.is_dir():
-        raise LeafwingError(f"{target} is not a folder: choose another --out")
-    about: dict[str, Any] = {"run": str(opened.folder.resolve()), "checkpoint": model.images, "options": texts}
-    about["weights_hash"] = files.digest(opened.require_weights(model.images))[
-        :16
-    ]  # training may have gone back and come again
-    refuse_other_samples(target, about)
-    plans = {seed: plan_samples(model, 1, seed, output, label, conditions, None) for seed in numbers[:1]}  # raises
-    paths = {seed: target / f"seed{seed:06d}{ending}" for seed in numbers}
-    new = [seed for seed in numbers if not paths[seed].exists()]
-    if len(new) < len(numbers):
-        reporter.say(f"{target}: {len(numbers) - len(new):,} of these samples are there already, and are kept as they are")
-    with files.storage(str(target)):
-        target.mkdir(parents=True, exist_ok=True)
-        files.write(target / SEEDS_FILE, json.dumps(about, indent=2) + "\n")
-
-    def images() -> Iterator[tuple[Path, Pixels]]:
-        for seed in counted(new, WHAT, len(new), reporter.report_progress):
-            latents, inputs, _ = plans.get(seed) or plan_samples(model, 1, seed, output, label, conditions, None)
-            named: dict[str, Any] = {**inputs}
-            block = torch.cat(list(model.stream(latents, output=output, seed=seed, **named)))
-            yield (
-                paths[seed],
-                pictures.enlarge_stored(field, pictures.visible(field, field.to_stored(block).numpy()), scale or 1)[0],
-            )
-
-    pictures.write_images(images())
-    say_changes(ending, field, reporter, scale or 1)
-    return target
+    if not is_film:
+        files.write(target, pictures.png(sheet.image(scale=scale)))
+    elif note := films.write(target, sheet.animation(scale), pictures.FRAME_MS):
+        reporter.say(f"{target}: {note}")
 
 
 def fewest(n: int, settings: Mapping[str, Any]) -> int:
@@ -301,44 +220,6 @@ def check_memory(n: int, part: tuple[Tensor | None, Batch, int | None], size: in
         raise InvalidOption(
             "n", n, f"{needs}: at most {most:,} at a time; more with another --seed, or as a folder (--folder)"
         )
-
-
-def refuse_other_samples(folder: Path, about: Mapping[str, Any]) -> None:
-    """Raises LeafwingError if a folder exists whose samples are those of another run, checkpoint or choice of conditions."""
-    if not folder.is_dir() or not any(folder.iterdir()):
-        return
-    try:
-        before = files.read_json(folder / SEEDS_FILE)
-    except LeafwingError:
-        raise LeafwingError(f"{folder} is not a folder of `leafwing sample --seeds`: choose another --out") from None
-    if before != about:
-        raise LeafwingError(
-            f"{folder} has samples of another run, checkpoint or condition ({SEEDS_FILE}): choose another --out"
-        )
-
-
-def parse_seeds(text: str) -> list[int]:
-    """`1-50`, `3,5,8` or `0-9,100` -> the seeds, each once.
-
-    Raises:
-        LeafwingError: something else, or more than a million.
-    """
-    numbers: dict[int, None] = {}
-    for part in str(text).split(","):
-        first, dash, last = (end.strip() for end in part.partition("-"))
-        digits = max(len(first), len(last))
-        if (
-            digits > 10
-            or not part.isascii()
-            or not first.isdecimal()
-            or (dash and (not last.isdecimal() or int(last) < int(first)))
-        ):
-            raise InvalidOption("seeds", text, "write 1-50, or 3,5,8")
-        check_seed(int(last or first), "seeds")
-        if dash and int(last) - int(first) > 1_000_000:
-            raise InvalidOption("seeds", text, "at most a million")
-        numbers |= dict.fromkeys(range(int(first), int(last) + 1) if dash else [int(first)])
-    return [*numbers]
 
 
 def say_notes(

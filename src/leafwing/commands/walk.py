@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from leafwing import files
 from leafwing.commands.first_checks import check_run
-from leafwing.commands.sample import default_rows, parse_seeds, say_left_out, setting_texts
+from leafwing.commands.sample import default_rows, say_left_out, setting_texts
+from leafwing.commands.seeds import parse_seeds
 from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.fields import Clip, describe_kind
 from leafwing.progress import Progress, Reporter, reporter_of
