@@ -442,7 +442,7 @@ def test_a_sweep_of_classes_can_be_combined_with_attributes(faces: Path, tmp_pat
         (["--set", "smiling=2"], "0 or 1"),
         (["--set", "smiling=1", "--set", "smiling=0"], "given twice"),
         (["--set", "colour=violet"], "blue, dark green, red"),
-        (["--label", "3"], "no condition 'label'; available: smiling, colour"),
+        (["--label", "3"], "trained without labels; --set can set smiling, colour"),
     ],
 )
 def test_invalid_attributes_exit_2(

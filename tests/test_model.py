@@ -451,7 +451,7 @@ def test_an_invalid_sweep_is_an_error(coded: Model, code: str, values: list[floa
 
 
 def test_a_model_without_codes_cannot_sweep(plain: Model) -> None:
-    with pytest.raises(LeafwingError, match="the latents of this run have no named parts"):
+    with pytest.raises(LeafwingError, match="the latents of this run have no named codes"):
         plain.sweep(plain.latents(1), "code0", [1.0])
 
 

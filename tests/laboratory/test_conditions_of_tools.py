@@ -213,7 +213,7 @@ def test_set_on_the_command_line(captioned_run: Run, tmp_path: Path, capsys: pyt
         (["--set", "box=.5,.5,.9,.9"], "must lie inside the image"),
         (["--set", "colour=red"], "no condition 'colour'; available: caption, box"),
         (["--set", "caption"], "write NAME=VALUE"),
-        (["--label", "a"], "no condition 'label'; available: caption, box"),
+        (["--label", "a"], "trained without labels; --set can set caption, box"),
     ],
 )
 def test_invalid_settings_are_refused_and_nothing_is_written(
