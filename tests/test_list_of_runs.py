@@ -47,6 +47,15 @@ def test_a_run_is_finished_or_stopped(
     assert [row["state"] for row in json.loads(capsys.readouterr().out)] == [state]
 
 
+def test_a_run_that_a_metric_ended_is_finished_until_it_is_trained_on(tmp_path: Path) -> None:
+    run = create(root=tmp_path, schedule={"images": 1000, "seed": 0, "time": None})
+    run.log({"losses": {}, "images": 414, "seconds": 3.0})
+    run.update(no_improvement=414)
+    assert [row["state"] for row in list_runs(tmp_path)] == ["finished"]
+    run.log({"losses": {}, "images": 500, "seconds": 4.0})
+    assert [row["state"] for row in list_runs(tmp_path)] == ["stopped"]
+
+
 def test_a_run_that_is_being_trained_is_seen_without_waiting(tmp_path: Path) -> None:
     first, _ = create(root=tmp_path), create(root=tmp_path)
     with Run(first.folder).lock():

@@ -52,7 +52,7 @@ def list_runs(root: str | Path = ROOT) -> list[dict[str, Any]]:
 
 
 def state_of(run: Run, last: Mapping[str, Any]) -> str:
-    """Whether a run is `training` in some process, `finished` by its images or its time limit, or `stopped` before.
+    """Whether a run is `training` in some process, `finished` by its images, its time limit or --stop-on, or `stopped` before.
 
     Args:
         run: the run.
@@ -63,4 +63,5 @@ def state_of(run: Run, last: Mapping[str, Any]) -> str:
     schedule = run.settings.schedule
     # The log rounds to milliseconds, so the limit must be rounded as well.
     in_time = schedule.time is not None and last.get("seconds", 0.0) >= round(schedule.time, 3)
-    return "finished" if in_time or last.get("images", 0) >= schedule.images else "stopped"
+    images = last.get("images", 0)
+    return "finished" if in_time or images >= schedule.images or 0 < images == run.history.no_improvement else "stopped"
