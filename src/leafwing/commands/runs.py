@@ -16,9 +16,8 @@ def list_runs(root: str | Path = ROOT) -> list[dict[str, Any]]:
 
     Returns:
         Rows with `run` (name), `recipe`, `data`, `size`, `state` (see `state_of`), `images` (shown), `of` (total), `seconds`, `losses`
-        (the latest),
-        `weights` (checkpoints, by images), `seed`, `options` (hyper-parameters) and `augment` (as chosen; None for the recipe's
-        default), `is_last` (whether `last` means it); for a damaged run `run`, `is_last` and `error`.
+        (the latest), `weights` (checkpoints, by images), `seed`, `options` (hyper-parameters), `augment` (as chosen; None for the
+        recipe's default) and `is_last` (whether `last` means it); for a damaged run `run`, `is_last` and `error`.
     """
     existing = folders(root)
     last_one = trained_last(existing) if existing else None
