@@ -41,7 +41,7 @@ def visible(text: str, longest: int = 1_000) -> str:
     """Text for a terminal: control characters, also those that change its direction, are escaped as in JSON, except line breaks and
     tabs; words of more characters than `longest`, which few names have, are cut."""
     if len(text) > longest:
-        text = re.sub(rf"\S{{{longest},}}", lambda word: f"{word[0][:60]}[{len(word[0]) - 60:,} more characters]", text)
+        text = re.sub(rf"\S{{{longest + 1},}}", lambda word: f"{word[0][:60]}[{len(word[0]) - 60:,} more characters]", text)
     if text.isprintable():
         return text
     return "".join(
