@@ -45,8 +45,7 @@ USED = re.compile(
 SKIPPED = re.compile(r"^pytestmark = .*(slow|gpu)", re.MULTILINE)
 """Files of tests that take minutes or need a device."""
 MOST_FILES, MOST_TESTS, SECONDS = 4, 40, 240
-"""Test files per mutant, the nearest first; further tests that run its line, those first that run the least of its file; and the time
-limit of either."""
+"""Test files per mutant, the nearest first; further tests that run its line; and the time limit of either."""
 
 
 @dataclass(frozen=True)
@@ -202,14 +201,17 @@ def tests_by_line(file: str, coverage: Path) -> dict[int, set[str]]:
 
 
 def tests_of_line(mutant: Mutant, coverage: Path) -> list[list[str]]:
-    """Further tests that run the line of a mutant, or any of its file if none runs it, as of a constant; at most two of a kind."""
+    """Further tests that run the line of a mutant, first those that run the least of its file; at most two of a kind.
+
+    Of a constant, which is run while importing, those that run the most of the file.
+    """
     by_line = tests_by_line(mutant.file, coverage) if coverage.exists() else {}
     near = [line for line in range(max(0, mutant.line - 8), mutant.line + 1) if by_line.get(line)]
     share = Counter(test for tests in by_line.values() for test in tests)
     before = {test for tests in tests_of(mutant.file) for test in tests if "-k" not in tests}
     tests = (by_line[near[-1]] if near else {*share}) - {test for test in share if test.split("::")[0] in before}
     kinds, chosen = Counter[str](), list[str]()
-    for test in sorted(tests, key=lambda test: (share[test], test)):
+    for test in sorted(tests, key=lambda test: (share[test] if near else -share[test], test)):
         kinds[kind := test.split("[")[0]] += 1
         if kinds[kind] <= 2:
             chosen.append(test)
