@@ -210,6 +210,11 @@ def test_points_are_a_plot_with_x_to_the_right_and_y_upwards() -> None:
     assert y == pytest.approx(256 * (1 - 0.35 / 0.75), abs=2)
 
 
+def test_a_point_is_three_pixels_wide_and_high() -> None:
+    found = dark(pictures.scatter(torch.tensor([[0.25, 0.5]])))
+    assert ({x for x, _ in found}, {y for _, y in found}) == ({340, 341, 342}, {84, 85, 86}), "the range is 0.75"
+
+
 def test_the_range_of_a_plot_is_stable() -> None:
     few, more = (pictures.scatter(torch.tensor([[0.4, 0.4], [scale, -scale]])) for scale in (1.0, 1.2))
     assert len(dark(few) & dark(more)) >= 4, "the same point moved because another one did"

@@ -14,7 +14,7 @@ from PIL import Image
 
 import leafwing
 from leafwing import cli, commands
-from leafwing.commands.explore import Inputs, explore
+from leafwing.commands.explore import Inputs, explore, folder_name
 from leafwing.errors import LeafwingError
 from leafwing.laboratory import INPUTS, TOOLS, option_check, tool
 from leafwing.metrics import features
@@ -48,6 +48,20 @@ def test_every_tool_is_a_function_whose_options_are_explained(name: str) -> None
         assert not {"data", "held_out"} & set(others), "options must be checked before real images are read"
     else:
         assert set(inspect.signature(check).parameters) <= set(parameters) - {"data", "held_out"}
+
+
+def test_a_folder_is_named_by_images_tool_and_seed_and_a_hash_if_other_options_are_changed() -> None:
+    function = tool("interpolate")
+    plain = "000200000-interpolate-seed0"
+    assert folder_name(200_000, "interpolate", function, {}) == plain
+    assert (
+        folder_name(200_000, "interpolate", function, {"steps": inspect.signature(function).parameters["steps"].default})
+        == plain
+    )
+    assert folder_name(200_000, "interpolate", function, {"seed": 3}) == "000200000-interpolate-seed3"
+    changed = [folder_name(200_000, "interpolate", function, {"steps": steps}) for steps in (3, 4)]
+    assert len({*changed, plain}) == 3
+    assert all(name.startswith(f"{plain}-") for name in changed)
 
 
 def test_a_tool_writes_figures_images_and_animations(run: Run) -> None:
