@@ -8,6 +8,8 @@ import os
 import re
 import signal
 from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -259,6 +261,37 @@ def test_a_metric_that_does_not_suit_the_output_is_named(tmp_path: Path, monkeyp
         with pytest.raises(LeafwingError, match=message):
             leafwing.train(source, recipe, out=tmp_path / "run", images=16, stop_on=stop_on, threads=1)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("pairs", "hold_out", "stop_on", "message"),
+    [
+        (
+            40,
+            None,
+            "recall",
+            r"4 real images are too few for prdc \(at least 6\): hold out more \(--hold-out 6\), or choose another",
+        ),
+        (25, None, "kid", r"2 real images are too few for kid \(at least 3\): hold out more \(--hold-out 3\)"),
+        (40, 1, "fid", r"1 real image is too few for fid \(at least 2\): hold out more"),
+        (5, 0, "prdc", r"5 real images are too few for prdc \(at least 6\): choose another metric"),
+        (40, 6, "coverage", None),
+        (25, None, "feature_distance", None),
+    ],
+)
+def test_too_few_real_images_are_noticed_before_training(
+    pairs: int, hold_out: int | None, stop_on: str, message: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By default a tenth of the pairs is held out."""
+    scripted(monkeypatch, [1.0])
+    images = replace(paired_data(pairs), fingerprint=f"{pairs:064}")
+    monkeypatch.setattr(data, "load", lambda source, **options: images)
+    (tmp_path / "pairs").mkdir()
+    how: dict[str, Any] = {"images": 8, "save_every": 8, "threads": 1, "stop_on": stop_on}
+    how |= {} if hold_out is None else {"hold_out": hold_out}
+    with pytest.raises(LeafwingError, match=message) if message else nullcontext():
+        leafwing.train(tmp_path / "pairs", str(write_recipe(tmp_path)), out=tmp_path / "run", **how)
+    assert (tmp_path / "run").exists() == (message is None)
 
 
 def test_a_number_is_named_with_or_without_its_metric() -> None:

@@ -10,8 +10,12 @@ import pytest
 import torch
 from evidence import FakeEvidence, pictures
 
+from leafwing.commands.real_data import MIN_SAMPLES
+from leafwing.errors import LeafwingError
 from leafwing.metrics import METRICS, metric
+from leafwing.metrics.clouds import LEAST
 from leafwing.metrics.intervals import with_interval
+from leafwing.metrics.scale import MIN_HALF
 from leafwing.parts.priors import Normal
 
 GUIDE = Path(__file__).parents[2] / "docs" / "guide" / "metrics.md"
@@ -52,6 +56,16 @@ def test_a_metric_returns_finite_floats_by_name(name: str) -> None:
         assert np.isfinite(measure.value)
         for bound in (measure.low, measure.high):
             assert bound is None or type(bound) is float
+
+
+def test_metrics_of_sets_are_defined_from_their_least_number_on() -> None:
+    for name, least in LEAST.items():
+        real, fake = pictures(0, 8, height=32, width=40), pictures(1, 8, height=32, width=40)
+        assert all(np.isfinite(measure.value) for measure in metric(name)(FakeEvidence(real[:least], fake[:least])))
+        for few, many, advice in ((real[: least - 1], fake, "--hold-out"), (real, fake[: least - 1], "number of samples")):
+            with pytest.raises(LeafwingError, match=f"{name} requires at least {least} .*{advice}"):
+                metric(name)(FakeEvidence(few, many))
+    assert max(LEAST.values()) == MIN_SAMPLES == MIN_HALF
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -20,7 +20,7 @@ from leafwing.commands.feeding import (
     split_data,
 )
 from leafwing.commands.retuning import build_phases, changes_of, replayed, timeline, without_effect
-from leafwing.commands.stopping import check_stop_on, check_stop_output, parse_stop_on
+from leafwing.commands.stopping import check_stop_data, check_stop_on, check_stop_output, parse_stop_on
 from leafwing.commands.transfer import freeze
 from leafwing.config import DataConfig, History, OptionChange, ThreadChange
 from leafwing.errors import InvalidOption, LeafwingError
@@ -402,15 +402,21 @@ def build_training(
         notify: callback for messages.
         processes: the processes that share the work; None: this one only.
         images: total number of images, if not the plan's.
+
+    Raises:
+        LeafwingError: the recipe does not suit the data, or `stop_on` neither of them.
     """
-    data, _ = split_data(plan.data_config, plan.data)
+    data, held_out = split_data(plan.data_config, plan.data)
     recipe = recipes.find(plan.reference)
 
     def build(options: Mapping[str, Value]) -> Game:
         return recipes.build(plan.card.name, recipe, data.spec, options)
 
     phases = build_phases(build, timeline(plan.options, plan.history.option_changes))
-    return new_training(lambda: build(plan.options), data, plan.settings, notify, processes, images, phases=phases)
+    training = new_training(lambda: build(plan.options), data, plan.settings, notify, processes, images, phases=phases)
+    if stop_on := plan.settings.schedule.stop_on:
+        check_stop_data(stop_on, training.game, data, held_out)
+    return training
 
 
 def measured_speed(training: Training) -> float:

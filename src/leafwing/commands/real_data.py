@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from leafwing.commands.selection import WITHOUT_NETWORK, world_of
 from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.progress import Reporter
+from leafwing.quantities import plural
 from leafwing.runs import Run
 
 if TYPE_CHECKING:
@@ -87,6 +89,33 @@ def load_real_data(run: Run, data: str | Path | None, progress: Reporter) -> Rea
     if real.fingerprint == run.data.fingerprint:
         return RealData(real, "all" if held_out else "train", held_out, splits)
     return RealData(real, "other", 0, splits)
+
+
+def too_few(names: Sequence[str], real: Dataset, field: str, n: int | None = None) -> tuple[list[str], str]:
+    """Those of these metrics that are not defined for so few real images, and what is wrong in words; empty if nothing is.
+
+    Args:
+        names: metrics.
+        real: the real samples.
+        field: the output that is compared with them.
+        n: number of samples, if the user chose it; as many real images are used at most.
+
+    Raises:
+        InvalidOption: `n` is too small for one of the metrics.
+    """
+    from leafwing.metrics.clouds import LEAST
+    from leafwing.metrics.targets import frames_per_sample, target
+
+    images = target(real, field)
+    frames, number = frames_per_sample(images.spec.fields["image"]), len(images)
+    least = {name: ceil(LEAST[name] / frames) for name in names if name in LEAST}
+    lacking = [name for name, needed in least.items() if min(number, n or number) < needed]
+    if not lacking:
+        return [], ""
+    listed = ", ".join(f"{name} (at least {least[name]})" for name in lacking)
+    if n is not None and n < number:
+        raise InvalidOption("n", n, f"too few samples for {listed}")
+    return lacking, f"{plural(number, 'real image')} {'is' if number == 1 else 'are'} too few for {listed}"
 
 
 def default_samples(features: str) -> int:

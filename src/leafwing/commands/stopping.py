@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from leafwing.commands.evaluate import evaluate, stored_rows
 from leafwing.commands.figures import show
+from leafwing.commands.real_data import too_few
 from leafwing.commands.selection import WITHOUT_NETWORK, check_metrics, check_output, require_classifier
 from leafwing.config import BestCheckpoint
 from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
@@ -83,6 +84,16 @@ def check_stop_output(stop_on: str, game: Game, spec: DataSpec) -> None:
     """Raises LeafwingError for a metric that cannot be computed for the main output of a game."""
     outputs = game.abilities.outputs
     check_output([parse_stop_on(stop_on)[0]], outputs, outputs[0], spec)
+
+
+def check_stop_data(stop_on: str, game: Game, training: Dataset, held_out: Dataset) -> None:
+    """Raises LeafwingError for a metric that is not defined for so few held-out images, or training images if none are held out."""
+    from leafwing.metrics.clouds import LEAST
+
+    metric, real = parse_stop_on(stop_on)[0], held_out if len(held_out) else training
+    if problem := too_few([metric], real, game.abilities.outputs[0].field)[1]:
+        more = f"hold out more (--hold-out {LEAST[metric]}), or " if len(training) > LEAST[metric] else ""
+        raise InvalidOption("stop_on", stop_on, f"{problem}: {more}choose another metric")
 
 
 def choose_stop_features(run: Run, game: Game, metric: str) -> FeatureChoice | None:

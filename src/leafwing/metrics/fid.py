@@ -42,7 +42,7 @@ def frechet_distance(real: np.ndarray, fake: np.ndarray) -> float:
     Raises:
         LeafwingError: fewer than two rows, or different dimensions.
     """
-    if not check(real, fake, 2, "fid"):
+    if not check(real, fake, "fid"):
         return float("nan")
     (mean_r, root_r), (mean_f, root_f) = _gaussian(real), _gaussian(fake)
     cross = torch.linalg.svdvals(root_r @ root_f.T).sum()

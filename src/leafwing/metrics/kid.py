@@ -31,7 +31,7 @@ def kernel_distance(real: np.ndarray, fake: np.ndarray) -> tuple[float, float]:
     Raises:
         LeafwingError: fewer than three rows, or different dimensions.
     """
-    if not check(real, fake, 3, "kid"):
+    if not check(real, fake, "kid"):
         return float("nan"), float("nan")
     real, fake = real.astype(np.float64), fake.astype(np.float64)
     n, m = len(real), len(fake)

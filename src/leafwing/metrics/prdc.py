@@ -68,7 +68,7 @@ def precision_recall(real: np.ndarray, fake: np.ndarray, nearest: int = NEAREST)
     Raises:
         LeafwingError: fewer than `nearest` + 1 rows, or different dimensions.
     """
-    if not check(real, fake, nearest + 1, "prdc"):
+    if not check(real, fake, "prdc", nearest + 1):
         return dict.fromkeys(NAMES, float("nan"))
     real, fake = real.astype(np.float64), fake.astype(np.float64)
     radii_real, radii_fake = _radii(real, nearest), _radii(fake, nearest)
