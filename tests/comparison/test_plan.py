@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -190,6 +192,45 @@ def test_every_message_about_the_data_is_shown_once(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(ConsoleReporter, "say", lambda self, text: texts.append(text))
     plan_of(str(folder), tmp_path / "out", recipes="dcgan,lsgan", size=16, hold_out=0, options=["width=4"], jobs=1)
     assert texts.count("The folder names are the labels.") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "left out: 4 real images are too few for prdc (at least 6); see --hold-out"),
+        ({"hold_out": 1}, "left out: 1 real image is too few for fid (at least 2), kid (at least 3), prdc (at least 6);"),
+        ({"hold_out": 6}, ""),
+        ({"metrics": "fid,kid"}, ""),
+        (
+            {"metrics": "fid,prdc"},
+            "metrics='fid,prdc': 4 real images are too few for prdc (at least 6): hold out more (--hold-out 6)",
+        ),
+        ({"n": 3}, "n=3: too few samples for prdc (at least 6)"),
+    ],
+)
+def test_metrics_that_few_pairs_do_not_allow(
+    arguments: dict[str, Any], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By default a tenth of the pairs is held out. Default metrics are left out, and named ones refused before any training."""
+    texts: list[str] = []
+    monkeypatch.setattr(ConsoleReporter, "say", lambda self, text: texts.append(text))
+    pairs = replace(paired_data(40), fingerprint="40" * 32)
+    monkeypatch.setattr(data, "load", lambda source, **options: pairs)
+    (tmp_path / "pairs").mkdir()
+    arguments = {"recipes": str(write_recipe(tmp_path)), "seeds": 1, "jobs": 1, "input": "left", **arguments}
+    if message and not message.startswith("left out"):
+        with pytest.raises(LeafwingError, match=re.escape(message)):
+            commands.compare(tmp_path / "pairs", **arguments, out=tmp_path / "out")
+        return
+    plan_of(str(tmp_path / "pairs"), tmp_path / "out", **arguments)
+    assert [text[: len(message)] for text in texts if text.startswith("left out")] == [message] * bool(message)
+
+
+def test_recipes_are_not_compared_without_a_metric_that_ranks_them(tmp_path: Path) -> None:
+    with pytest.raises(
+        LeafwingError, match=r"1 real image is too few for fid .*prdc \(at least 6\): hold out more \(--hold-out 6\)"
+    ):
+        commands.compare("digits", "dcgan", size=16, hold_out=1, options=["width=4"], jobs=1, out=tmp_path / "out")
 
 
 # --- one task ---------------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,36 @@ def test_unpaired_inputs_that_are_fewer_than_the_images_limit_the_samples(
     said = capsys.readouterr().err
     assert ("images to generate them from" in said) == (inputs < HELD_OUT)
     assert ("some samples are the same" in said) == warned
+
+
+@pytest.mark.parametrize(
+    ("held_out", "lacking", "others"),
+    [
+        (1, "1 real image is too few for fid (at least 2), kid (at least 3), prdc (at least 6)", []),
+        (4, "4 real images are too few for prdc (at least 6)", ["fid", "kid"]),
+        (6, "", ["fid", "kid", "prdc"]),
+    ],
+)
+def test_default_metrics_that_few_pairs_do_not_allow_are_left_out(
+    run: Run, held_out: int, lacking: str, others: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    document = json.loads((run.folder / "run.json").read_text())
+    document["data"]["held_out"] = held_out
+    (run.folder / "run.json").write_text(json.dumps(document))
+    advice = "name data with more images (--data), or hold out more when training (--hold-out)"
+    if lacking:
+        with pytest.raises(LeafwingError, match=re.escape(f"metrics='prdc,swd': {held_out} real image")):
+            rows_of(run, metrics="prdc,swd")
+        assert not run.metrics(), "refused before anything is computed"
+    assert {row["by"] for row in rows_of(run)} == {*others, "reconstruction", "memorisation"}
+    assert (f"left out: {lacking}: {advice}" in capsys.readouterr().err) == bool(lacking)
+
+
+def test_too_few_samples_are_refused_before_anything_is_computed(run: Run) -> None:
+    with pytest.raises(LeafwingError, match=r"n=4: too few samples for prdc \(at least 6\)"):
+        rows_of(run, n=4)
+    assert not run.metrics()
+    assert rows_of(run, n=4, metrics="kid")[0]["n"] == 4
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from leafwing import files
 from leafwing.commands.figures import as_row
-from leafwing.commands.real_data import RealData, load_real_data, protocol_for, protocol_of, report_caveats
+from leafwing.commands.real_data import RealData, load_real_data, protocol_for, protocol_of, report_caveats, too_few
 from leafwing.commands.results import Rows
 from leafwing.commands.selection import (
     WITHOUT_NETWORK,
@@ -144,6 +144,7 @@ def evaluate(
         network = None
         with processes.first_on_machine():
             real_data = load_real_data(opened, data, progress)
+            names = require_enough(names, real_data, chosen.field, n, metrics, progress)
             if set(names) - set(WITHOUT_NETWORK):
                 if str(choice):
                     progress.say(str(choice))
@@ -197,6 +198,36 @@ def evaluate(
         for shown in steps:
             shown.finish()
         return rows
+
+
+def require_enough(
+    names: Sequence[str], real_data: RealData, field: str, n: int | None, requested: object, progress: Reporter
+) -> list[str]:
+    """The metrics that are defined for this number of real images; says which of the default ones are left out.
+
+    Args:
+        names: the metrics.
+        real_data: what the samples are compared with.
+        field: the output that is compared.
+        n: number of samples, if the user chose it.
+        requested: the metrics as the user named them; None: the default ones.
+        progress: receives the message.
+
+    Raises:
+        LeafwingError: one that the user named is not defined, or none of the default ones.
+    """
+    lacking, problem = too_few(names, real_data.real, field, n)
+    if not lacking:
+        return [*names]
+    problem += ": name data with more images (--data)"
+    problem += ", or hold out more when training (--hold-out)" * (real_data.split == "held-out")
+    if requested is not None:
+        raise InvalidOption("metrics", ",".join(names), problem)
+    rest = [name for name in names if name not in lacking]
+    if not rest:
+        raise LeafwingError(problem)
+    progress.say(f"left out: {problem}")
+    return rest
 
 
 def announce(

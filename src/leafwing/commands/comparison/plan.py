@@ -15,6 +15,7 @@ from leafwing import recipes
 from leafwing.commands.capacity import check_memory
 from leafwing.commands.feeding import pace_of_training
 from leafwing.commands.first_checks import check_recipe
+from leafwing.commands.real_data import too_few
 from leafwing.commands.selection import (
     WITHOUT_NETWORK,
     check_metrics,
@@ -286,6 +287,7 @@ def resolve_comparison(arguments: Mapping[str, Any], progress: Reporter) -> Comp
             raise LeafwingError("metric leaks is for single runs with augmentation: use `leafwing evaluate`")
         if "inception_score" in metrics:
             require_classifier(evaluation.get("features", "own"), data.spec)
+    require_enough(compared, data, held_out, evaluation, notes)
     choice = choose_comparison_features(compared, data, evaluation)
     free, footprint = available_memory(), max(recipe.footprint for recipe in compared.values())
     fitting = runs if free is None or not footprint else max(1, int(MEMORY_FRACTION * free / footprint))
@@ -311,6 +313,31 @@ def resolve_comparison(arguments: Mapping[str, Any], progress: Reporter) -> Comp
         threads,
         choice,
     )
+
+
+def require_enough(
+    compared: Mapping[str, ComparedRecipe], data: Dataset, held_out: int, evaluation: Mapping[str, Any], progress: Reporter
+) -> None:
+    """Says which of the default metrics are left out, because there are too few real images.
+
+    Raises:
+        LeafwingError: one that the user named is not defined for so few, or none by which recipes could be ranked.
+    """
+    from leafwing.metrics.clouds import LEAST
+    from leafwing.metrics.targets import keeping_metrics
+
+    first, requested = next(iter(compared.values())), evaluation.get("metrics")
+    names = requested or [*LEAST, *keeping_metrics(first.outputs, first.output, data.spec)]
+    if data.spec.points or world_of(data.source) == "stacked":
+        names = requested or ["modes"]
+    real = data.split(held_out)[1] if held_out else data
+    lacking, problem = too_few(names, real, first.output.field, evaluation.get("n"))
+    if lacking and (requested or not {*names} - {*lacking}):
+        least = max(LEAST[name] for name in lacking)
+        more = f"hold out more (--hold-out {least}), or " if len(data) > least else ""
+        raise InvalidOption("metrics", ",".join(names), f"{problem}: {more}choose others")
+    if lacking:
+        progress.say(f"left out: {problem}; see --hold-out")
 
 
 def choose_comparison_features(
