@@ -126,6 +126,40 @@ def test_moved_images_are_found(folder: Path, cache: Path, tmp_path: Path) -> No
     assert Run(part.folder).data.source == str(moved)
 
 
+def test_evaluate_and_explore_say_how_they_find_images_that_have_moved(folder: Path, cache: Path, tmp_path: Path) -> None:
+    """They have no --source, but --data puts images into the cache."""
+    run = leafwing.train(folder, "dcgan", out=tmp_path / "run", images=16, hold_out=8, **TINY).folder
+    shutil.rmtree(cache)
+    moved = shutil.move(folder, tmp_path / "moved")
+
+    def evaluate(**how: Any) -> Any:
+        return leafwing.evaluate(run, metrics="fid", features="pixels", **how)
+
+    for call in (evaluate, lambda: leafwing.explore(run, "invert", steps=1)):
+        with pytest.raises(LeafwingError, match="If the images have moved: --data PATH") as caught:
+            call()
+        assert "--source" not in str(caught.value)
+    assert evaluate(data=moved)[0]["protocol"]["split"] == "all"
+    assert evaluate()[0]["protocol"]["split"] == "held-out"
+
+
+def test_evaluate_and_explore_say_what_to_do_about_images_that_have_changed(
+    folder: Path, cache: Path, tmp_path: Path
+) -> None:
+    run = leafwing.train(folder, "dcgan", out=tmp_path / "run", images=16, **TINY).folder
+    shutil.rmtree(cache)
+    Image.new("RGB", (16, 16)).save(folder / "x.png")
+    for metrics, data, advice in (
+        ("fid", None, "restore them, or compare with other images (--data)"),
+        ("memorisation", folder, "restore them"),
+    ):
+        with pytest.raises(LeafwingError, match=f"not in the cache: {re.escape(advice)}$"):
+            leafwing.evaluate(run, metrics=metrics, features="pixels", data=data)
+    with pytest.raises(LeafwingError, match=r"not in the cache: restore them$"):
+        leafwing.explore(run, "invert", steps=1)
+    assert leafwing.evaluate(run, metrics="fid", features="pixels", data=folder)[0]["protocol"]["split"] == "other"
+
+
 def split_in_two(folder: Path, tmp_path: Path) -> tuple[Path, Path]:
     """The images of a folder in two others."""
     halves = tmp_path / "even", tmp_path / "odd"

@@ -204,7 +204,7 @@ class Inputs:
     def _real_data(self) -> RealData:
         from leafwing.commands.real_data import load_real_data
 
-        return load_real_data(self.run, self.source, self.progress)
+        return load_real_data(self.run, self.source, self.progress, instead="")
 
     @cached_property
     def data(self) -> Dataset:

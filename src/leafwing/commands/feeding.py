@@ -246,12 +246,28 @@ def inherited_options(config: DataConfig, place: Place) -> dict[str, Any]:
     }
 
 
+@dataclass(frozen=True)
+class Advice:
+    """What a command advises where the images of a run are missing or have changed, and are not in the cache.
+
+    Args:
+        moved: how to say where they are now.
+        moved_input: how to say where those of the second source are.
+        changed: what to do about images that have changed.
+    """
+
+    moved: str
+    moved_input: str
+    changed: str
+
+
 def reload_data(
     run: Run,
     progress: Reporter,
     changed: str | None = "old",
     source: Any = None,
     input: str | Path | None = None,
+    advice: Advice | None = None,
 ) -> Dataset:
     """The data of a run, each source from the cache or else read again.
 
@@ -262,6 +278,7 @@ def reload_data(
             source; None refuses.
         source: where the images are now, if they have moved; of joined sources as many, in the same order; or images from Python.
         input: where the second source is now, if it has moved.
+        advice: that of the calling command; None: that of `resume`.
 
     Raises:
         LeafwingError: a source has changed, or the data is not in the cache, and the source is missing.
@@ -269,7 +286,11 @@ def reload_data(
     from leafwing.data.loading import join_sources
     from leafwing.data.locating import describe, find, locate
 
-    config, reload = run.data, _Reload(run, progress, changed)
+    config = run.data
+    flag = "--source " + " ".join(f"PATH-OF-{name}" for name in config.sources) if config.sources else "--source PATH"
+    others = "restore them, continue with the new ones (--changed new), or start a new run"
+    advice = advice or Advice(flag, "--input PATH", others)
+    reload = _Reload(run, progress, changed, advice.changed)
     if input is not None and not config.parts:
         raise InvalidOption(
             "input", input, f"{run.folder} has no second source; --source PATH tells where its images are now"
@@ -277,16 +298,15 @@ def reload_data(
     origin: Origin = config.origin if source is None else _moved(run, source)
     if changed == "new" and not config.parts:
         locate(origin)  # raises
-    flag = "--source " + " ".join(f"PATH-OF-{name}" for name in config.sources) if config.sources else "--source PATH"
     if not config.parts:
-        return reload(origin, config.options, config.fingerprint, flag)
+        return reload(origin, config.options, config.fingerprint, advice.moved)
     options = {name: value for name, value in config.options.items() if name not in ("input", "input_levels")}
-    image = reload(origin, options, config.parts["image"], flag)
+    image = reload(origin, options, config.parts["image"], advice.moved)
     second = {name: value for name, value in options.items() if name not in ("channels", "fields", "levels", "labels")}
     if levels := config.options.get("input_levels"):
         second["levels"] = levels
     other = config.options["input"] if input is None else describe(find(input))
-    return join_sources(image, reload(other, second, config.parts["input"], "--input PATH"))
+    return join_sources(image, reload(other, second, config.parts["input"], advice.moved_input))
 
 
 def _moved(run: Run, source: Any) -> Origin:
@@ -322,9 +342,10 @@ class _Reload:
     run: Run
     progress: Reporter
     changed: str | None
+    advice: str
 
     def __call__(self, origin: Origin, options: Mapping[str, Any], fingerprint: str, moved: str) -> Dataset:
-        """The data of a source; `moved` is the option that says where it is now."""
+        """The data of a source; `moved` is the advice on how to say where it is now."""
         from leafwing import data
         from leafwing.data.memory import PREFIX, InMemory
 
@@ -362,7 +383,6 @@ class _Reload:
         if dataset.fingerprint != fingerprint and self.changed != "new":
             raise LeafwingError(
                 f"{source} has changed since {self.run.folder} was trained on it (fingerprint {fingerprint[:12]}, now "
-                f"{dataset.fingerprint[:12]}), and the old images are not in the cache: restore them, continue with the new ones "
-                "(--changed new), or start a new run"
+                f"{dataset.fingerprint[:12]}), and the old images are not in the cache: {self.advice}"
             )
         return dataset

@@ -47,21 +47,31 @@ class RealData:
     splits: Callable[[], tuple[Dataset, Dataset]]
 
 
-def load_real_data(run: Run, data: str | Path | None, progress: Reporter) -> RealData:
+def load_real_data(
+    run: Run, data: str | Path | None, progress: Reporter, instead: str = ", or compare with other images (--data)"
+) -> RealData:
     """The real data to compare with: other data if given, else the held-out data, else the training data.
+
+    Args:
+        run: the run.
+        data: other data.
+        progress: receives messages and progress.
+        instead: further advice where the run's images have changed.
 
     Raises:
         LeafwingError: the data cannot be read.
     """
-    from leafwing.commands.feeding import inherited_options, reload_data, split_data
+    from leafwing.commands.feeding import Advice, inherited_options, reload_data, split_data
     from leafwing.data import load
     from leafwing.data.locating import locate
 
-    held_out = run.data.held_out
+    held_out, back = run.data.held_out, "move them back"
+    moved = back if run.data.sources else "--data PATH, once, because they are then in the cache"
+    advice = Advice(moved, back, "restore them" + (instead if data is None else ""))
 
     @cache
     def splits() -> tuple[Dataset, Dataset]:
-        return split_data(replace(run.data, labelled=None), reload_data(run, progress))
+        return split_data(replace(run.data, labelled=None), reload_data(run, progress, advice=advice))
 
     if data is None:
         training_set, held_out_set = splits()
