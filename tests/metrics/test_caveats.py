@@ -69,6 +69,9 @@ def test_few_images_and_training_images_are_named() -> None:
     few, *others = caveats.of_rows([row("fid", n_real=999), row("recall", n_real=999)])
     assert few.startswith("with only 999 samples, FID is biased")
     assert others == []
+    (everything,) = caveats.of_rows([row("kid", split="all", held_out=500), row("recall", split="all", held_out=500)])
+    assert "of which 500 were held out of training: a model that copies the others looks" in everything
+    assert everything.endswith("Without --data, only the held-out ones are used")
     (training, *others) = caveats.of_rows([row("kid", split="train"), row("recall", split="train")])
     assert "--hold-out auto, some" in training
     assert others == []

@@ -64,6 +64,11 @@ def of_protocol(protocol: Mapping[str, Any], names: Sequence[str]) -> list[str]:
             "compared with the training images, because nothing was held out: a model that copies them looks perfect. Trained with "
             f"--hold-out auto{few}, some are kept for evaluation"
         )
+    if protocol.get("split") == "all":
+        texts.append(
+            f"compared with all images of the run, of which {protocol['held_out']:,} were held out of training: a model that copies "
+            "the others looks nearly perfect. Without --data, only the held-out ones are used"
+        )
     if 0 < n < MIN_FID_SAMPLES and "fid" in names:
         texts.append(
             f"with only {n:,} samples, FID is biased upwards: compare it only under the same protocol, and use KID, which is unbiased"
