@@ -64,6 +64,14 @@ def test_the_progress_counts_each_picture_once(run: Path, folder: Path) -> None:
     assert counts == [(6, 6)]
 
 
+def test_a_missing_folder_of_the_scores_is_noticed_before_scoring(
+    run: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leafwing.Model, "judge", lambda *args, **conditions: pytest.fail("scored"))
+    with pytest.raises(LeafwingError, match=r"out='.*nowhere/x.csv': the folder .*nowhere does not exist"):
+        leafwing.score(run, folder, out=tmp_path / "nowhere" / "x.csv")
+
+
 def test_what_cannot_be_scored_is_said_without_options_that_do_not_exist(run: Path, folder: Path) -> None:
     Image.new("L", (2, 2)).save(folder / "small.png")
     small = leafwing.score(run, folder).rejected[-1]

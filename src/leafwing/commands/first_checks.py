@@ -6,6 +6,7 @@ checked there.
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from leafwing.commands.feeding import pace_of_training
 from leafwing.commands.plan import check_schedule, open_replay
 from leafwing.commands.recommend import check_any
 from leafwing.commands.selection import require_packages
-from leafwing.errors import LeafwingError, nearest
+from leafwing.errors import InvalidOption, LeafwingError, nearest
 from leafwing.fields import Attributes, Label
 from leafwing.game import DataSpec, Output
 from leafwing.option_names import refuse
@@ -151,6 +152,12 @@ def check_run(
     opened.require_weights(opened.resolve_checkpoint(checkpoint))
     if (label is not None or conditions) and (names := opened.config.get("conditions")) is not None:
         _check_conditions(opened.spec, names, label, conditions)
+
+
+def require_folder(out: str | Path) -> None:
+    """Raises LeafwingError if the folder of a file that is to be written does not exist."""
+    if not os.path.isdir(folder := Path(out).parent):
+        raise InvalidOption("out", out, f"the folder {folder} does not exist")
 
 
 def _check_conditions(

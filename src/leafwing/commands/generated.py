@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from leafwing import files
 from leafwing.commands.evaluate import ADVICE, announce, require_same_network, scale_of, variety_of
 from leafwing.commands.figures import as_row
+from leafwing.commands.first_checks import require_folder
 from leafwing.commands.real_data import MIN_SAMPLES, default_samples, report_caveats
 from leafwing.commands.results import Rows
 from leafwing.commands.selection import WITHOUT_NETWORK, check_metrics, require_classifier, require_packages
@@ -167,7 +168,7 @@ def check_out(out: str | Path | None, pictures: str | Path, data: str | Path, wi
     """The files to write: the JSON file, and the page of closest pairs.
 
     Raises:
-        LeafwingError: one of them exists, is in one of the sources, or is no JSON file.
+        LeafwingError: one of them exists, is in one of the sources or in no folder that exists, or is no JSON file.
     """
     if out is None:
         return []
@@ -181,8 +182,7 @@ def check_out(out: str | Path | None, pictures: str | Path, data: str | Path, wi
     for target in paths:
         if os.path.exists(target):
             raise LeafwingError(f"{target} exists: choose another --out")
-    if not os.path.isdir(path.parent):
-        raise InvalidOption("out", out, f"the folder {path.parent} does not exist")
+    require_folder(out)
     return paths
 
 

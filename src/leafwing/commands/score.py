@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from leafwing.commands.first_checks import check_run
+from leafwing.commands.first_checks import check_run, require_folder
 from leafwing.commands.originals import find_pictures, open_pictures
 from leafwing.errors import LeafwingError
 from leafwing.files import write
@@ -74,7 +74,7 @@ def score(
         conditions: what the pictures should match, by name or as texts such as `label=cat`; see `sample`.
         seed: random seed of the real samples that unspecified conditions are taken from.
         checkpoint: images shown, `last` (None) or `best`.
-        out: a CSV file, which must not exist; None: none is written.
+        out: a CSV file, which must not exist, in a folder that exists; None: none is written.
         device: auto, cpu, cuda or mps.
         trust: execute the folder's `recipe.py` even if it is not an installed recipe.
         root: folder of the numbered run folders.
@@ -84,6 +84,8 @@ def score(
         LeafwingError: invalid input, a run without a discriminator of single samples, or not one usable picture.
     """
     check_run(run, root, checkpoint=checkpoint, conditions=conditions, out=out)
+    if out is not None:
+        require_folder(out)
     find_pictures(pictures)
     import numpy as np
     import torch
@@ -94,8 +96,6 @@ def score(
     from leafwing.fields import Image
     from leafwing.model import Model
 
-    if out is not None and Path(out).exists():
-        raise LeafwingError(f"{out} exists: choose another --out")
     seed, path, progress = check_seed(seed), find_pictures(pictures), reporter_of(progress)
     opened = Run.open(run, root=root, trust=trust)
     device = choose(device, "fp32", torch.get_num_threads()).device
