@@ -439,6 +439,29 @@ def test_memorisation_writes_its_verdict_a_report_and_a_page(run: Run, capsys: p
     assert row["words"] in capsys.readouterr().out
 
 
+def test_each_evaluation_of_memorisation_keeps_its_page(run: Run) -> None:
+    def page_of(**arguments: Any) -> tuple[Path, bytes]:
+        row = rows_of(run, "memorisation", **arguments)[0]
+        report = json.loads((run.folder / row["report"]).read_text())
+        assert (report["samples"], report["fingerprint"]) == (row["n"], row["fingerprint"])
+        page = run.folder / row["page"]
+        return page, page.read_bytes()
+
+    first, other = page_of(n=64), page_of(n=40, seed=5)
+    assert first[0] != other[0]
+    assert page_of(n=64) == first
+    assert page_of(n=40, seed=5) == other
+    rows = len(run.metrics())
+    first[0].unlink()
+    assert page_of(n=64) == first, "a page that is missing is made again"
+    assert len(run.metrics()) > rows
+    report = other[0].with_suffix(".json")
+    report.write_text(report.read_text().replace('"fingerprint": "', '"fingerprint": "00'))
+    replaced, _ = page_of(n=40, seed=5)
+    assert replaced.is_file(), "and one that belongs to another evaluation is not shown"
+    assert '"00' in report.read_text() or replaced == other[0]
+
+
 @pytest.mark.slow  # starts several processes
 def test_two_processes_give_the_same_values_as_one(run: Run) -> None:
     """150 samples are three blocks, so process 1 is idle in the last round."""

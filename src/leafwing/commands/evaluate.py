@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
@@ -314,6 +315,8 @@ def evaluate_checkpoint(
             }
             identity = ("by", "weights_hash", "fingerprint")
             old = {row["metric"]: row for row in existing if all(row.get(key) == common[key] for key in identity)}
+            if any("page" in row and not has_page(run, row) for row in old.values()):
+                old = {}
             old = processes.broadcast(old)
             scaled = with_scale and bool(measures_of([name]))
             if old and not (scaled and any("scale" not in row for row in old.values())):
@@ -327,7 +330,7 @@ def evaluate_checkpoint(
                 rows += completed
                 continue
             started = time.perf_counter()
-            measures, extra = compute(name, samples, run, images)
+            measures, extra = compute(name, samples, run, images, conditions.fingerprint)
             common["seconds"] = round(time.perf_counter() - started, 3)
             scales = {measure.name: scale_of(samples, measure.name) if scaled else {} for measure in measures}
             new = [{**as_row(measure), **common, **extra, **scales[measure.name]} for measure in measures]
@@ -344,8 +347,18 @@ def stored_rows(run: Run) -> list[dict[str, Any]]:
     return [upgrade(row) for row in run.metrics()]
 
 
-def compute(name: str, samples: RunEvidence, run: Run, images: int) -> tuple[list[Measure], dict[str, Any]]:
-    """The measures of a metric, and extra keys of their rows. Memorisation also writes a report and an image of the closest pairs."""
+def compute(
+    name: str, samples: RunEvidence, run: Run, images: int, fingerprint: str
+) -> tuple[list[Measure], dict[str, Any]]:
+    """The measures of a metric, and extra keys of their rows. Memorisation also writes a report and an image of the closest pairs.
+
+    Args:
+        name: the metric.
+        samples: the evidence.
+        run: the run.
+        images: the checkpoint.
+        fingerprint: that of the protocol. If another evaluation of this checkpoint has written its report, this one gets another name.
+    """
     from leafwing.metrics import leaks, memorisation, metric
 
     if name == "leaks":
@@ -361,12 +374,27 @@ def compute(name: str, samples: RunEvidence, run: Run, images: int) -> tuple[lis
 
     result = memorisation.report(samples)
     stem = f"memorisation-{images:09d}" + ("" if samples.protocol.output == MAIN else f"-{samples.protocol.output}")
+    others = (run.folder / f"{stem}.json").exists() and fingerprint_of(run.folder / f"{stem}.json") != fingerprint
+    stem = samples.processes.broadcast(f"{stem}-{fingerprint[:8]}" if others else stem)
     paths = {kind: run.folder / f"{stem}{suffix}" for kind, suffix in (("report", ".json"), ("page", ".png"))}
     if samples.processes.first:
-        files.write(paths["report"], json.dumps(result.as_dict(), indent=2, ensure_ascii=False) + "\n")
+        document = {"fingerprint": fingerprint, **result.as_dict()}
+        files.write(paths["report"], json.dumps(document, indent=2, ensure_ascii=False) + "\n")
         files.write(paths["page"], png(page(samples, result)))
     extra = {"verdict": result.verdict, "words": result.words}
     return result.measures(), extra | {kind: path.name for kind, path in paths.items()}
+
+
+def has_page(run: Run, row: Mapping[str, Any]) -> bool:
+    """Whether the report and the page that a row of memorisation names are there, and not those of another evaluation."""
+    report, page = (run.folder / Path(str(row.get(kind, ""))).name for kind in ("report", "page"))
+    return page.is_file() and report.is_file() and fingerprint_of(report) in ("", row["fingerprint"])
+
+
+def fingerprint_of(report: Path) -> str:
+    """The fingerprint of the evaluation that a report of memorisation belongs to; empty if it is of an earlier version, or damaged."""
+    match = re.search(r'"fingerprint": "([0-9a-f]+)"', report.read_text(encoding="utf-8", errors="replace"))
+    return match[1] if match else ""
 
 
 def scale_of(samples: Samples, measure: str) -> dict[str, Any]:

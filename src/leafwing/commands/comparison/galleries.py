@@ -283,10 +283,7 @@ def last_grid(record: Record, name: str, seed: int) -> Picture | None:
 
 
 def closest_pairs(record: Record, name: str, seed: int) -> list[Picture]:
-    """The page of closest pairs that the evaluation of a run wrote last, with its conclusion; empty if it wrote none.
-
-    Pages of other evaluations, which the run folder may contain too, are not shown.
-    """
+    """The page of closest pairs that the comparison's evaluation of a run wrote last, with its conclusion; empty if it wrote none."""
     folder, rows = record.run_folder(name, seed), record.run_state(name, seed).rows
     pages = {row["images"]: row for row in rows if row.get("page")}
     if not pages or not (path := folder / Path(pages[max(pages)]["page"]).name).is_file():
