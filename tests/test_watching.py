@@ -233,6 +233,32 @@ def test_without_roll_backs_a_nan_ends_training(
     assert [alarm.kind for alarm in health.alarms(Run(tmp_path / "run").records())] == ["nan"]
 
 
+def test_the_checkpoint_before_the_first_image_is_one_like_others(cache: Path, tmp_path: Path) -> None:
+    """Trainings with rollbacks begin with it. It is not evaluated for early stopping."""
+    options = {**TINY, "images": 64, "health": "rollback"}
+    run = leafwing.train("ring", out=tmp_path / "run", stop_on="modes.kl", **options)
+    assert run.history.best.images in (32, 64)
+    assert {row["images"] for row in run.metrics()} == {32, 64}
+    rows = leafwing.evaluate(run, checkpoint="all", metrics="modes", n=100, progress=False)
+    assert list(dict.fromkeys(row["images"] for row in rows)) == [0, 32, 64]
+    assert leafwing.Model.load(run, checkpoint=0).images == 0
+    assert cli.run(["sample", str(run.folder), "--checkpoint", "0", "--out", str(tmp_path / "0.png")]) == 0
+    with pytest.raises(LeafwingError, match="no checkpoint at 17 images; available: 0, 32, 64"):
+        leafwing.Model.load(run, checkpoint=17)
+
+
+def test_a_run_that_diverged_before_its_first_checkpoint_can_be_used(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        inject_nan(patch, at=16, once=False)
+        with pytest.raises(Diverged, match="the last good checkpoint has 0 images"):
+            leafwing.train("ring", out=tmp_path / "run", health="rollback", max_rollbacks=1, **TINY)
+    assert {row["images"] for row in leafwing.evaluate(tmp_path / "run", n=100, progress=False)} == {0}
+    started = leafwing.train("ring", out=tmp_path / "more", start=str(tmp_path / "run"), **{**TINY, "images": 16})
+    assert started.history.start.images == 0
+
+
 KILLS: dict[str, tuple[Any, str, str]] = {
     # Where the process ends: at the first call of this function during a rollback with this text in an argument.
     "before the checkpoint is in place": (files, "write", "resume.pt"),

@@ -363,6 +363,8 @@ class Run:
             LeafwingError: not a number, or the best checkpoint is not known.
         """
         if checkpoint != "best":
+            if str(checkpoint).strip() == "0":  # a training with rollbacks begins with one
+                return 0
             try:
                 return None if checkpoint in (None, "last") else count(checkpoint, "checkpoint")
             except InvalidOption as error:

@@ -76,7 +76,7 @@ def run_session(
     monitor = Monitor(run, training, progress, held_out)
     stopping = EarlyStopping(run, training, progress) if run.settings.schedule.stop_on else None
     threads = ThreadMonitor(run, training, progress)
-    if stopping and start in run.weights():  # missing if the training was interrupted after writing the checkpoint
+    if stopping and start and start in run.weights():  # missing if the training was interrupted after writing the checkpoint
         run.stop_reason = stopping.check(start)
         if run.stop_reason:
             return run
