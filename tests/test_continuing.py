@@ -23,6 +23,7 @@ from leafwing.data import load
 from leafwing.errors import LeafwingError
 from leafwing.progress import Reporter
 from leafwing.runs import Run
+from leafwing.settings import Schedule, Settings
 
 TINY: dict[str, Any] = {"width": 8, "max_width": 16, "latent": 8, "batch": 8, "size": 16, "threads": 1, "precision": "fp32"}
 
@@ -216,6 +217,10 @@ def test_a_second_source_that_has_moved_is_found(folder: Path, cache: Path, tmp_
     with pytest.raises(LeafwingError, match="--input PATH") as caught:
         leafwing.resume(run.folder, images=16)
     assert "--source" not in str(caught.value)
+    copy = shutil.copytree(run.folder, tmp_path / "copy")
+    commands.train_or_resume(even, "cut", out=copy, images=16, input=moved, progress=False, **options)
+    assert Run(copy).data.options["input"] == str(moved)
+    shutil.rmtree(cache)
     assert cli.run(["resume", str(run.folder), "--images", "16", "--input", str(moved)]) == 0
     assert Run(run.folder).data.options["input"] == str(moved)
     leafwing.resume(run.folder, images=24)
@@ -267,6 +272,79 @@ def test_one_command_begins_or_continues(folder: Path, tmp_path: Path) -> None:
     ]
     with pytest.raises(LeafwingError, match="--or-resume needs --out FOLDER"):
         commands.train_or_resume(folder)
+
+
+class Lines(Reporter):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "unused"),
+    [
+        ({}, ""),
+        ({"size": "16x16", "hold_out": "4", "health": "warn", "batch": 8.0, "threads": "1", "images": 4}, ""),
+        ({"precision": "auto", "hold_out": "auto", "lr_g": 2e-4, "channels": 3, "time": "1h", "seed": 0}, ""),
+        ({"lr_g": 0.1, "seed": 3}, "seed=3 (it has 0), lr_g=0.1 (it has 0.0002)"),
+        ({"size": 32, "mirror": True, "hold_out": 5}, "size=32 (it has 16x16), mirror=True (it has False), hold_out=5 (it has 4)"),
+        ({"augment": "diff", "stop_on": "swd", "recipe": "wgan"}, "augment=diff (it has None), stop_on=swd (it has None), "
+         "recipe=wgan (it has dcgan)"),
+        ({"recipe": "lsgan", "gradient_penalty": 1}, "gradient_penalty=1 (it has None), recipe=lsgan (it has dcgan)"),
+        ({"settings": Settings(schedule=Schedule(seed=7))}, "seed=7 (it has 0)"),
+    ],
+)  # fmt: skip
+def test_what_an_existing_run_does_not_use_is_named(
+    folder: Path, tmp_path: Path, arguments: dict[str, Any], unused: str
+) -> None:
+    run = leafwing.train(folder, "dcgan", out=tmp_path / "run", images=8, hold_out=4, **TINY)
+    lines = Lines()
+    options = {"recipe": "dcgan", **TINY, **arguments}
+    commands.train_or_resume(folder, out=run.folder, progress=lines, **options)
+    expected = [f"not used, because {run.folder} exists and keeps its own: {unused}"] if unused else []
+    assert sorted(", ".join(lines.lines[:-1]).split(", ")) == sorted(", ".join(expected).split(", "))
+    assert lines.lines[-1] == f"{run.folder} has been trained on all of its 8 images already"
+
+
+def test_a_run_is_continued_with_the_source_it_is_given_if_its_own_is_lost(
+    folder: Path, cache: Path, tmp_path: Path
+) -> None:
+    lines, options = Lines(), {"recipe": "dcgan", **TINY}
+    whole = leafwing.train(folder, out=tmp_path / "whole", images=48, **options)
+    run = leafwing.train(folder, out=tmp_path / "run", images=16, **options)
+    moved = folder.rename(tmp_path / "moved")
+    for images, source in ((24, folder), (32, moved)):  # the images are in the cache
+        commands.train_or_resume(source, out=run.folder, images=images, progress=lines, **options)
+    assert [line for line in lines.lines if "not used" in line] == [
+        f"not used, because {run.folder} exists and keeps its own: source={moved} (it has {folder})"
+    ]
+    shutil.rmtree(cache)
+    with pytest.raises(LeafwingError, match=r"not in the cache, and its source cannot be read: .*no such file or folder"):
+        commands.train_or_resume(folder, out=run.folder, images=48, **options)
+    continued = commands.train_or_resume(moved, out=run.folder, images=48, **options)
+    assert last_weights(continued) == last_weights(whole)
+    assert continued.data.source == str(moved)
+
+
+def test_arrays_are_used_again_if_they_are_not_in_the_cache(cache: Path, tmp_path: Path) -> None:
+    noise, lines, options = np.random.default_rng(0), Lines(), {"recipe": "dcgan", **TINY}
+    images, others = (noise.integers(0, 256, (24, 16, 16, 3), dtype=np.uint8) for _ in range(2))
+    whole = leafwing.train(images, out=tmp_path / "whole", images=48, **options)
+    for source, shown in ((images, 16), (images, 24), (others, 32), (load(others, size=16), 40)):
+        run = commands.train_or_resume(source, out=tmp_path / "run", images=shown, progress=lines, **options)
+    assert [line for line in lines.lines if "not used" in line] == [
+        f"not used, because {run.folder} exists and keeps its own: the images (it has others)"
+    ] * 2
+    shutil.rmtree(cache)
+    with pytest.raises(LeafwingError, match="has changed since"):
+        commands.train_or_resume(others, out=run.folder, images=48, **options)
+    assert last_weights(commands.train_or_resume(images, out=run.folder, images=48, **options)) == last_weights(whole)
+    with pytest.raises(LeafwingError, match=r"or leafwing\.train\(images, replay=run\)$"):
+        leafwing.train(replay=run)
 
 
 def test_only_a_new_run_needs_a_recipe_or_a_length(folder: Path, tmp_path: Path) -> None:

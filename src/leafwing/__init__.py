@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from leafwing.commands.comparison.compare import compare
+    from leafwing.commands.continuing import train_or_resume
     from leafwing.commands.doctor import doctor
     from leafwing.commands.evaluate import evaluate
     from leafwing.commands.explore import explore
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from leafwing.commands.score import score
     from leafwing.commands.seeds import sample_seeds
     from leafwing.commands.show import show
-    from leafwing.commands.training import resume, train, train_or_resume
+    from leafwing.commands.training import resume, train
     from leafwing.commands.translate import translate
     from leafwing.commands.walk import walk
     from leafwing.drawing import to_image

@@ -165,7 +165,7 @@ def test_items_that_differ_each_time_are_refused() -> None:
         ((Photos(), Photos()), r"a tuple is images and their labels .* not \(Photos, Photos\); .*ConcatDataset"),
         ((PICTURES, LABELS, Photos.classes), r"not \(ndarray, list, tuple\)"),
         (([Image.fromarray(PICTURES[0])], [1, 2]), "2 labels for 1 images"),
-        ("memory:array", r"given from Python, not by a path: give them again, such as leafwing\.resume"),
+        ("memory:array", r"given from Python, not by a path: give them again, leafwing\.resume"),
         (["a", "b"], "'a': no such file or folder"),
         (["digits", PICTURES], r"a source is a path or the name of a built-in data set, not ndarray"),
         ([("a", 1), ("b", 2)], "memory:list: its items must be pictures .* and the first is str"),
@@ -194,7 +194,7 @@ def test_a_run_on_images_from_python_is_resumed(tmp_path: Path, cache: Path) -> 
     leafwing.resume(run.folder, images=16)
     shutil.rmtree(cache)
     with pytest.raises(
-        LeafwingError, match=r"not in the cache.*give them again, such as leafwing\.resume\(run, source=images\)$"
+        LeafwingError, match=r"not in the cache.*give them again, leafwing\.resume\(run, source=images\) or "
     ):
         leafwing.resume(run.folder, images=24)
     with pytest.raises(LeafwingError, match="memory:array has changed since"):

@@ -4,6 +4,7 @@ Each checks its input first, and writes nothing when it is bad.
 """
 
 from leafwing.commands.comparison.compare import compare
+from leafwing.commands.continuing import train_or_resume
 from leafwing.commands.doctor import doctor
 from leafwing.commands.evaluate import evaluate
 from leafwing.commands.explore import explore
@@ -16,7 +17,7 @@ from leafwing.commands.sample import sample
 from leafwing.commands.score import score
 from leafwing.commands.seeds import sample_seeds
 from leafwing.commands.show import show
-from leafwing.commands.training import resume, train, train_or_resume
+from leafwing.commands.training import resume, train
 from leafwing.commands.translate import translate
 from leafwing.commands.walk import walk
 

@@ -325,52 +325,6 @@ def describe_rest(run: Run, shown: int, used: float, before: float | None) -> st
     return f"{line}; its time limit of {show_duration(before)} no longer holds, --time +10m sets another"
 
 
-def train_or_resume(
-    source: Any = None, recipe: str | None = None, *, out: str | Path | None = None, progress: Progress = None,
-    **options: Any,
-) -> Run:  # fmt: skip
-    """`train`, or if the run folder exists already, `resume`: one command for jobs that are interrupted and started again.
-
-    An existing run keeps its own settings; only these options matter: `images`, if it is more than before, and `time`, which is then
-    counted anew. A finished run is returned as it is, also one that `stop_on` has ended.
-
-    Args:
-        source, recipe, out, progress, options: as for `train`; `out` is required.
-
-    Raises:
-        LeafwingError: as for `train` and `resume`.
-    """
-    if out is None:
-        raise LeafwingError("--or-resume needs --out FOLDER, the run to begin or to continue")
-    progress = reporter_of(progress)
-    if not (Path(out) / "run.json").exists():
-        if recipe is None and options.get("images") is None and options.get("replay") is None:
-            raise LeafwingError(
-                "--or-resume needs --images, the length over all jobs, or --recipe: --time is that of one job, and without a recipe "
-                "the length would follow from it"
-            )
-        return train(source, recipe, out=out, progress=progress, **options)
-    copy = Path(out) / "recipe.py"
-    trust = (
-        recipe is not None and Path(recipe).is_file() and copy.is_file() and Path(recipe).read_bytes() == copy.read_bytes()
-    )
-    run, more = Run.open(out, trust=trust), options.get("images")
-    state = run.resume_state()
-    total = max(run.settings.schedule.images, 0 if more is None else count(more, "images"))
-    if state and state["images"] >= total:
-        progress.say(f"{run.folder} has been trained on all of its {total:,} images already")
-        return run
-    if state and state["images"] == run.history.no_improvement and total == run.settings.schedule.images:
-        progress.say(f"{run.folder} has ended already: --stop-on saw no improvement; `leafwing resume` trains it on")
-        run.stop_reason = "no_improvement"
-        return run
-    progress.say(f"{run.folder} exists: it is continued with its own settings")
-    time = None if options.get("time") is None else f"+{duration(options['time'], 'time')}"
-    return resume(
-        out, images=total, time=time, trust=trust, tensorboard=options.get("tensorboard", False), progress=progress
-    )
-
-
 def refuse_other_names(run: Run, options: Mapping[str, Any]) -> None:
     """Raises LeafwingError for an option of `resume` that has another name here."""
     known = {item.name: item.help for item in run.card().options if item.name == "batch" or item.name.startswith("lr")}

@@ -10,13 +10,15 @@ from typing import Any
 from leafwing.data import pictures, reading
 from leafwing.data.loading import SurveyedSource, fingerprint_of, listing_signature, resolved_options
 from leafwing.data.locating import Origin, is_source, list_places, locate
-from leafwing.data.memory import InMemory
+from leafwing.data.memory import PREFIX, InMemory
 from leafwing.data.pack import Remembered, Store, cache_folder
 from leafwing.data.reading import DecodeProgress, EntryInfo
 from leafwing.data.sources import Source
 from leafwing.errors import LeafwingError
 
 EXAMPLES = 3
+ARRAYS = f"{PREFIX}array"
+"""The name of a source of arrays from Python."""
 
 
 @dataclass(frozen=True)
@@ -75,9 +77,9 @@ def compare(
         progress: a callback (done, total), in images, while files are read.
 
     Returns:
-        None if nothing has changed, or if there is nothing to compare with: the source is not there, or it is built in. Changes that
-        are false, as conditions, if only this version of leafwing reads the same files differently. That only some of joined sources
-        are there is a problem.
+        None if nothing has changed, or if there is nothing to compare with: the source is not there, it is built in, or it is a data
+        set from Python, whose items would all have to be made. Changes that are false, as conditions, if only this version of leafwing
+        reads the same files differently. That only some of joined sources are there is a problem.
     """
     try:
         place = locate(source)
@@ -88,22 +90,23 @@ def compare(
             return None
         lost = f"{' and '.join(missing)} cannot be found; if it has moved, --source says where it is"
         return Changes(problem=lost if missing else str(error))
-    if isinstance(place, str | InMemory):
+    if isinstance(place, str) or (isinstance(place, InMemory) and str(place) != ARRAYS):
         return None
     store = Store(cache_folder(cache))
     chosen = resolved_options(options)
     input = options.get("input")
     try:
         listings = list_places(place)
-        signature = listing_signature(listings, chosen, input)
-        if (listing := store.recall(signature)) and listing.fingerprint == fingerprint:
+        signature = "" if isinstance(place, InMemory) else listing_signature(listings, chosen, input)
+        if signature and (listing := store.recall(signature)) and listing.fingerprint == fingerprint:
             return None
         with pictures.strict(), SurveyedSource.open(listings, chosen, progress, input) as surveyed:
             if fingerprint_of(surveyed) == fingerprint:
                 rejected = surveyed.source.rejects + reading.rejects(surveyed.infos)
-                store.remember(
-                    signature, Remembered(fingerprint, rejected, list(surveyed.source.notes), [*surveyed.classes])
-                )
+                if signature:
+                    store.remember(
+                        signature, Remembered(fingerprint, rejected, list(surveyed.source.notes), [*surveyed.classes])
+                    )
                 return None
             return _difference(store, fingerprint, surveyed.infos, surveyed.source)
     except LeafwingError as error:

@@ -47,7 +47,8 @@ def find(source: str | Path) -> str | Path:
     text = os.fspath(source)
     if text.startswith(PREFIX):
         raise LeafwingError(
-            f"{text}: these images were given from Python, not by a path: give them again, such as leafwing.resume(run, source=images)"
+            f"{text}: these images were given from Python, not by a path: give them again, leafwing.resume(run, source=images) or "
+            "leafwing.train(images, replay=run)"
         )
     if isinstance(source, str) and is_built_in(source):
         return source
