@@ -248,7 +248,7 @@ def test_the_checkpoint_before_the_first_image_is_one_like_others(cache: Path, t
 
 
 def test_a_run_that_diverged_before_its_first_checkpoint_can_be_used(
-    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with monkeypatch.context() as patch:
         inject_nan(patch, at=16, once=False)
@@ -257,6 +257,10 @@ def test_a_run_that_diverged_before_its_first_checkpoint_can_be_used(
     assert {row["images"] for row in leafwing.evaluate(tmp_path / "run", n=100, progress=False)} == {0}
     started = leafwing.train("ring", out=tmp_path / "more", start=str(tmp_path / "run"), **{**TINY, "images": 16})
     assert started.history.start.images == 0
+    leafwing.resume(tmp_path / "run", lr_g=4e-4, max_rollbacks=3)
+    assert (
+        "learning rates at this point, 0.5 times the schedule after rollbacks: G 0.0002, D 0.0001" in capsys.readouterr().err
+    )
 
 
 KILLS: dict[str, tuple[Any, str, str]] = {

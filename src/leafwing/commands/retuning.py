@@ -188,7 +188,8 @@ def describe_change(old: Timeline, new: Timeline, training: Training) -> list[st
     clock, scale = training.clock, training.engine.lr_scale
     _, changes = changes_of([(0, values_at(old, clock.images)), (clock.images, values_at(new, clock.images))])
     lines = [str(change) for change in changes]
-    optimisers = next((phase.optimisers for phase in reversed(training.phases) if phase.images <= clock.images), {})
+    players = {name: player.optimiser for name, player in training.game.players.items() if player.optimiser is not None}
+    optimisers = next((phase.optimisers for phase in reversed(training.phases) if phase.images <= clock.images), players)
     if lines and (scale != 1 or any(callable(optimiser.lr) for optimiser in optimisers.values())):
         rates = ", ".join(f"{name} {at(optimiser.lr, clock) * scale:.3g}" for name, optimiser in optimisers.items())
         lines.append(
