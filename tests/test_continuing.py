@@ -28,6 +28,16 @@ from leafwing.settings import Schedule, Settings
 TINY: dict[str, Any] = {"width": 8, "max_width": 16, "latent": 8, "batch": 8, "size": 16, "threads": 1, "precision": "fp32"}
 
 
+class Lines(Reporter):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     root = tmp_path / "pictures"
@@ -255,6 +265,24 @@ def test_a_replay_says_that_the_data_are_others(folder: Path, tmp_path: Path) ->
     assert f"not the data of {run.folder}: 1 image added (one more.png); the weights will differ" in said
 
 
+@pytest.mark.parametrize(
+    ("history", "message"),
+    [
+        ({}, ""),
+        ({"rolled_back": [{"from": 1992, "to": 1096, "why": "nan", "rate": 0.5}, {"from": 9, "to": 0, "why": "nan", "rate": 0.25}]},
+         "{} rolled back to 1,096, 0 images, which is not repeated; the weights will differ"),
+        ({"data_changes": [{"images": 16, "fingerprint": "e" * 64, "samples": 8}]},
+         "the data of {} changed at 16 images, which is not repeated; the weights will differ"),
+        ({"planned": 500}, "{} was planned with 500 images, which is not repeated; if its schedules follow the length of training, as "
+         "the probability of --augment ada does, the weights will differ"),
+    ],
+)  # fmt: skip
+def test_a_replay_says_what_it_does_not_repeat(tmp_path: Path, history: dict[str, Any], message: str) -> None:
+    run, lines = create(tmp_path / "run", history=history), Lines()
+    resolve_training("digits", None, {"size": 16}, {}, lines, run)
+    assert [line for line in lines.lines if "not repeated" in line] == [message.format(run.folder)] * bool(message)
+
+
 def test_one_command_begins_or_continues(folder: Path, tmp_path: Path) -> None:
     whole = leafwing.train(folder, "dcgan", out=tmp_path / "whole", images=32, **TINY)
     said: list[str] = []
@@ -272,16 +300,6 @@ def test_one_command_begins_or_continues(folder: Path, tmp_path: Path) -> None:
     ]
     with pytest.raises(LeafwingError, match="--or-resume needs --out FOLDER"):
         commands.train_or_resume(folder)
-
-
-class Lines(Reporter):
-    """Keeps what is said."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.lines.append(text)
 
 
 @pytest.mark.parametrize(

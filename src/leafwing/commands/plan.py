@@ -147,6 +147,8 @@ def resolve_training(
         old_options, option_changes = changes_of(replayed(old, card, options, schedule.images))
         for change in option_changes:
             progress.say(f"as in {old.folder}: {change}")
+        for text in not_repeated(old):
+            progress.say(text)
     hyperparameters = card.resolve({**old_options, **options})
     machine = base.machine
     if values.get("device", machine.device) != machine.device:  # what was chosen for the other device is chosen again
@@ -339,6 +341,23 @@ def describe_other_data(old: Run, dataset: Dataset) -> str:
     else:
         why = str(data.compare(dataset.origin, dataset.options, old.data.fingerprint) or "they were read in another way")
     return f"not the data of {old.folder}: {why}; the weights will differ"
+
+
+def not_repeated(old: Run) -> list[str]:
+    """What happened in a training that its replay does not repeat."""
+    history, texts = old.history, []
+    if history.rolled_back:
+        points = ", ".join(f"{entry['to']:,}" for entry in history.rolled_back)
+        texts.append(f"{old.folder} rolled back to {points} images, which is not repeated; the weights will differ")
+    if history.data_changes:
+        points = ", ".join(f"{change.images:,}" for change in history.data_changes)
+        texts.append(f"the data of {old.folder} changed at {points} images, which is not repeated; the weights will differ")
+    if history.planned:
+        texts.append(
+            f"{old.folder} was planned with {history.planned:,} images, which is not repeated; if its schedules follow the length of "
+            "training, as the probability of --augment ada does, the weights will differ"
+        )
+    return texts
 
 
 def check_schedule(schedule: Schedule, values: Mapping[str, Any]) -> None:
