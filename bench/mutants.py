@@ -71,7 +71,7 @@ class Mutant:
 
 
 def meaning(source: str) -> str | None:
-    """A program without what never runs: its layout, annotations, and the parameters of functions whose body is `...`.
+    """A program without what never runs: its layout, annotations, which parameters need a name, and those of functions that are `...`.
 
     None if it is none (the `*` of keyword-only parameters made a `/`).
     """
@@ -85,6 +85,10 @@ def meaning(source: str) -> str | None:
                 setattr(node, name, None if not isinstance(node, ast.AnnAssign) else ast.Constant(0))
         if isinstance(node, ast.FunctionDef) and ast.unparse(node.body[-1]) == "...":
             node.args = ast.arguments([], [], None, [], [], None, [])
+        if isinstance(node, ast.arguments):
+            node.args = [*node.posonlyargs, *node.args, *node.kwonlyargs]
+            node.defaults = [*node.defaults, *filter(None, node.kw_defaults)]
+            node.posonlyargs, node.kwonlyargs, node.kw_defaults = [], [], []
     return ast.dump(tree)
 
 
