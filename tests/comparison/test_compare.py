@@ -33,6 +33,7 @@ from leafwing.metrics.conclusions import Budget
 from leafwing.metrics.table import RunResult
 from leafwing.model import Model
 from leafwing.pixels import images_to_tensor
+from leafwing.progress import Reporter
 from leafwing.runs import Run
 from page import Page
 from paired import paired_data
@@ -207,6 +208,70 @@ def test_a_full_disk_or_an_impossible_evaluation_ends_the_comparison(fake_worker
     fake_workers.answer = lambda request: (2, "", "leafwing: no such thing") if request["call"] == "evaluate" else None
     with pytest.raises(LeafwingError, match=r"cannot be evaluated: no such thing. See .*logs"):
         commands.compare("ring", **{**RING, "seeds": 1}, out=tmp_path / "impossible")
+
+
+def test_a_run_whose_folder_was_removed_is_trained_and_evaluated_again(
+    finished: Finished, fake_workers: FakeWorkers, tmp_path: Path
+) -> None:
+    out = tmp_path / "copy"
+    shutil.copytree(finished[0], out)
+    shutil.rmtree(out / "runs" / "gan-seed0")
+    fake_workers.answer = lambda request: (1, "", "leafwing: enough") if request["call"] == "train" else None
+    failed = commands.compare("ring", **RING, out=out)["runs"][0]
+    assert (failed["status"], failed["why"], failed["best"]["modes"]) == ("failed", "enough", None), "no old values"
+    fake_workers.requests.clear()
+    fake_workers.answer = lambda request: None
+    assert results(commands.compare("ring", **RING, out=out)) == results(finished[1])
+    assert fake_workers.calls() == ["evaluate", "train"]
+
+
+def test_an_evaluation_that_succeeds_is_no_longer_reported_as_failed(
+    finished: Finished, fake_workers: FakeWorkers, tmp_path: Path
+) -> None:
+    out, warnings = tmp_path / "copy", list[str]()
+    shutil.copytree(finished[0], out)
+    content = json.loads((out / "compare.json").read_text())
+    content["runs"]["gan-seed0"] |= {"evaluation": None, "unevaluated": "its evaluation was ended by SIGKILL"}
+    (out / "compare.json").write_text(json.dumps(content))
+    progress = Reporter()
+    progress.warn = warnings.append  # type: ignore[method-assign]
+    assert results(commands.compare("ring", **RING, out=out, progress=progress)) == results(finished[1])
+    assert [text for text in warnings if "SIGKILL" in text] == []
+    assert json.loads((out / "compare.json").read_text())["runs"]["gan-seed0"]["unevaluated"] == ""
+
+
+def test_data_that_change_meanwhile_end_the_comparison_before_they_are_trained_on(
+    fake_workers: FakeWorkers, tmp_path: Path
+) -> None:
+    source, out = tmp_path / "source", tmp_path / "out"
+    source.mkdir()
+    for i in range(20):
+        Image.new("L", (16, 16), 10 * i).save(source / f"{i:02}.png")
+    late = source / "late.png"
+    arguments: dict[str, Any] = {"seeds": 1, "size": 16, "images": 64, "options": ("width=8",), "jobs": 1, "out": out}
+    arguments |= {"recipes": "gan,lsgan", "metrics": "fid", "features": "pixels", "hold_out": 4}
+
+    def answer(request: Mapping[str, Any]) -> Answer | None:
+        if request["call"] == "evaluate":
+            Image.new("L", (16, 16), 255).save(late)
+            return 0, json.dumps({"rows": []}), ""
+        return None
+
+    fake_workers.answer = answer
+    began = "has changed since the comparison began: 21 samples instead of 20. Restore the images and labels"
+    with pytest.raises(LeafwingError, match=began):
+        commands.compare(source, **arguments)
+    assert fake_workers.calls() == ["evaluate", "speed", "train"]
+    with pytest.raises(LeafwingError, match=r"source has changed since that comparison began.*or restore the images"):
+        commands.compare(source, **arguments)
+    late.unlink()
+    config = json.loads((out / "runs/gan-seed0/run.json").read_text())
+    config["data"] |= {"fingerprint": "0" * 64, "samples": 21}
+    (out / "runs/gan-seed0/run.json").write_text(json.dumps(config))
+    with pytest.raises(
+        LeafwingError, match=r"gan-seed0 was trained on other data .* 21 samples .* has 20 .*Remove this folder"
+    ):
+        commands.compare(source, **arguments)
 
 
 # --- the report -------------------------------------------------------------------------------------------------------------

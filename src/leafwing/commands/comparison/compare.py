@@ -169,9 +169,8 @@ def make_task(
     def execute(run_child: RunChild) -> None:
         if needs_training(plan, record, name, seed):
             reporter.begin(name, seed, "training")
-            record.update_run(
-                name, seed, **train_run(plan, record, name, seed, run_child, wait), evaluation=None, variety=None
-            )
+            record.reset_run(name, seed)
+            record.update_run(name, seed, **train_run(plan, record, name, seed, run_child, wait))
             reporter.end_training(name, seed)
         state = record.run_state(name, seed)
         if state.status in ("finished", "diverged") and state.evaluation != plan.evaluation:
@@ -184,9 +183,51 @@ def make_task(
 
 
 def needs_training(plan: ComparisonPlan, record: Record, name: str, seed: int) -> bool:
-    """Whether a run has neither diverged nor completed its training under the current time limit."""
-    status = record.run_state(name, seed).status
-    return not (status == "diverged" or (status == "finished" and is_complete(Run(record.run_folder(name, seed)), plan)))
+    """Whether a run has neither diverged nor completed its training under the current time limit, or its folder was removed."""
+    run, status = existing_run(plan, record, name, seed), record.run_state(name, seed).status
+    return run is None or not (status == "diverged" or (status == "finished" and is_complete(run, plan)))
+
+
+def existing_run(plan: ComparisonPlan, record: Record, name: str, seed: int) -> Run | None:
+    """A run in its folder; None if it has not begun or its folder was removed.
+
+    Raises:
+        LeafwingError: it was trained on other data.
+    """
+    folder = record.run_folder(name, seed)
+    if not (folder / "run.json").exists():
+        return None
+    run = Run(folder)
+    if run.data.fingerprint != plan.conditions.fingerprint:
+        raise LeafwingError(
+            f"{folder} was trained on other data than the rest of the comparison: {run.data.samples:,} samples of "
+            f"{run.data.source}, which has {len(plan.data):,} in this comparison. Remove this folder, and the same command trains "
+            "the run again"
+        )
+    return run
+
+
+def require_unchanged_data(plan: ComparisonPlan) -> None:
+    """Checks that a training that begins now would get the data of the comparison.
+
+    Raises:
+        LeafwingError: images or labels have changed since the comparison began.
+    """
+    from leafwing import data
+    from leafwing.data.locating import locate
+
+    try:
+        if isinstance(locate(plan.data.origin), str):  # built in
+            return
+        now = data.load(plan.data.origin, **plan.conditions.data)
+    except LeafwingError:  # the training itself says so
+        return
+    if now.fingerprint != plan.conditions.fingerprint:
+        counts = f": {len(now):,} samples instead of {len(plan.data):,}" if len(now) != len(plan.data) else ""
+        raise LeafwingError(
+            f"{plan.data.source} has changed since the comparison began{counts}. Restore the images and labels as they were, and the "
+            "same command continues; or begin a new comparison with another --out"
+        )
 
 
 def train_run(
@@ -194,16 +235,17 @@ def train_run(
 ) -> dict[str, Any]:
     """Trains or resumes a run, after waiting for another process that trains it; returns its status and message for the record."""
     folder, log = record.run_folder(name, seed), record.log_file(name, seed)
-    if (folder / "run.json").exists():
-        run = Run(folder)
+    if run := existing_run(plan, record, name, seed):
         wait(run)
         if is_complete(run, plan):
             return {"status": "finished", "message": ""}
         arguments = {"run": str(folder), "time": time_limit(plan), "trust": plan.recipes[name].is_file}
         outcome = add_cpu_time(record, name, seed, lambda: run_child("resume", arguments, log))
     else:
+        require_unchanged_data(plan)
         arguments = {**training_arguments(plan, name, seed), "out": str(folder)}
         outcome = add_cpu_time(record, name, seed, lambda: run_child("train", arguments, log))
+        existing_run(plan, record, name, seed)  # raises: the data changed while the training read them
     if outcome.code == StorageError.exit_code:
         raise StorageError(outcome.message)
     status = {0: "finished", Diverged.exit_code: "diverged"}.get(outcome.code, "failed")
@@ -305,7 +347,7 @@ def evaluate_run(plan: ComparisonPlan, record: Record, name: str, seed: int, run
     folder, log = record.run_folder(name, seed), record.log_file(name, seed)
     recipe = plan.recipes[name]
     if not (existing := list(Run(folder).weights())):
-        return {"evaluation": plan.evaluation, "rows": []}
+        return {"evaluation": plan.evaluation, "rows": [], "evaluation_error": ""}
     checkpoints = evaluated_checkpoints(existing, plan.checkpoints)
     arguments = {
         "run": str(folder),
@@ -321,7 +363,7 @@ def evaluate_run(plan: ComparisonPlan, record: Record, name: str, seed: int, run
         raise LeafwingError(f"{folder} cannot be evaluated: {outcome.message}. See {log}")
     if outcome.code:
         return {"evaluation": None, "rows": [], "evaluation_error": f"its evaluation {outcome.message}"}
-    return {"evaluation": plan.evaluation, "rows": json.loads(outcome.output)["rows"]}
+    return {"evaluation": plan.evaluation, "rows": json.loads(outcome.output)["rows"], "evaluation_error": ""}
 
 
 def train_features(plan: ComparisonPlan, progress: Reporter) -> None:

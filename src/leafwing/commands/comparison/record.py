@@ -116,9 +116,11 @@ class Record:
         settle_features(plan, old)
         if old:
             if changes := differences(old, plan, recipes):
+                way = f"continue it with: {old.command}"
+                if has_changed_since(old, plan):
+                    way = f"restore the images and labels as they were and {way}"
                 raise LeafwingError(
-                    f"{self.folder} contains a different comparison ({'; '.join(changes)}). Choose another --out, or continue it "
-                    f"with: {old.command}"
+                    f"{self.folder} contains a different comparison ({'; '.join(changes)}). Choose another --out, or {way}"
                 )
             plan.images |= {name: images for name, images in old.images.items() if name in recipes}
             plan.threads = old.threads
@@ -156,6 +158,12 @@ class Record:
             state = self._content.runs.setdefault(run_name(name, seed), RunState())
             for field, value in changes.items():
                 setattr(state, field, value)
+            self._write()
+
+    def reset_run(self, name: str, seed: int) -> None:
+        """Forgets everything about a run but its CPU time, because its training begins or continues."""
+        with self.lock:
+            self._content.runs[run_name(name, seed)] = RunState(self.run_state(name, seed).processor)
             self._write()
 
     def run_folder(self, name: str, seed: int) -> Path:
@@ -227,7 +235,11 @@ def settle_features(plan: ComparisonPlan, old: Content | None) -> None:
 def differences(old: Content, plan: ComparisonPlan, recipes: dict[str, RecipeEntry]) -> list[str]:
     """What prevents a plan from continuing a recorded comparison. Recipes and seeds may be added, nothing else may change."""
     before, now = msgspec.structs.asdict(old.conditions), msgspec.structs.asdict(plan.conditions)
-    changes = [f"{key}: {before[key]} before, {now[key]} now" for key in now if before[key] != now[key]]
+    changes = [
+        f"{key}: {before[key]} before, {now[key]} now" for key in now if before[key] != now[key] and key != "fingerprint"
+    ]
+    if has_changed_since(old, plan):
+        changes.append(f"{old.conditions.source} has changed since that comparison began")
     for name, entry in old.recipes.items():
         if name not in recipes:
             changes.append(f"missing recipe: {name}")
@@ -243,6 +255,12 @@ def differences(old: Content, plan: ComparisonPlan, recipes: dict[str, RecipeEnt
     if plan.requested_threads not in (None, old.threads):
         changes.append(f"threads: {old.threads} before, {plan.requested_threads} now")
     return changes
+
+
+def has_changed_since(old: Content, plan: ComparisonPlan) -> bool:
+    """Whether the images or labels of a source have changed since a comparison began."""
+    before, now = old.conditions, plan.conditions
+    return before.fingerprint != now.fingerprint and (before.source, before.data) == (now.source, now.data)
 
 
 @contextmanager
