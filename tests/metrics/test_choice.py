@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 
 import leafwing
 from leafwing.commands import stopping
-from leafwing.commands.comparison.record import Content, settle_features
+from leafwing.commands.comparison.record import Content, Record, settle_features
 from leafwing.commands.evaluate import evaluate
 from leafwing.config import BestCheckpoint
 from leafwing.errors import LeafwingError
@@ -176,10 +177,34 @@ def test_a_comparison_uses_one_network_that_no_recipe_looked_through(tmp_path: P
     assert plan.choice.name == "lite0"
     old = Content("", plan.conditions, {}, [], {}, 1)
     settle_features(plan, old)
-    assert plan.evaluation["features"] == "own", "comparisons of earlier versions, which recorded none, used own"
+    assert plan.evaluation["features"] == "own", "comparisons of the first versions, which recorded none, used own"
     keen = replace(plan.recipes["srgan"], pretrained=["lite0"])
     with pytest.raises(LeafwingError, match="lite0 cannot judge srgan"):
         settle_features(
             replace(plan, choice=FeatureChoice("own"), recipes={"srgan": keen}),
             Content("", plan.conditions, {}, [], {}, 1, features="lite0"),
         )
+
+
+def test_a_comparison_keeps_the_network_that_the_user_named(tmp_path: Path) -> None:
+    arguments: dict[str, Any] = {"recipes": "gan", "size": 16, "seeds": 1, "jobs": 1, "options": ["width=8"]}
+    weights = tmp_path / "weights.pth"
+    weights.touch()
+    named = plan_of("digits", tmp_path / "plan", **arguments, features="inception", weights=weights)
+
+    def features_of_next(**changes: Any) -> dict[str, Any]:
+        """The evaluation that the next call plans and records."""
+        plan = plan_of("digits", tmp_path / "plan", **arguments, **changes)
+        Record(tmp_path).begin(plan)
+        return plan.evaluation
+
+    record = Record(tmp_path)
+    record.begin(named)
+    assert features_of_next() == {"features": "inception"}
+    record.update_run("gan", 0, evaluation=named.evaluation)
+    assert features_of_next() == {"features": "inception", "weights": str(weights)}
+    content = json.loads((tmp_path / "compare.json").read_text())
+    (tmp_path / "compare.json").write_text(json.dumps(content | {"features": ""}))  # as in earlier versions
+    assert features_of_next() == {"features": "inception", "weights": str(weights)}
+    assert features_of_next(features="pixels") == {"features": "pixels"}
+    assert features_of_next() == {"features": "pixels"}, "the last one that was named"

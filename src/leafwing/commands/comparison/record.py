@@ -74,7 +74,7 @@ class EvaluationRow(TypedDict):
 class Content(msgspec.Struct):
     """The content of `compare.json`; see `ComparisonPlan` for the fields other than `runs`.
 
-    `features` is the feature network that was chosen if the user named none; earlier versions, which did not record it, used `own`.
+    `features` is the feature network; earlier versions did not record one that the user named, and the first ones none at all.
     `checkpoints` is the number of checkpoints of each run that are evaluated, 0 until it is chosen; earlier versions, which did not
     record it, evaluated all that were kept.
     """
@@ -127,7 +127,7 @@ class Record:
             plan.costs = {name: cost for name, cost in old.costs.items() if name in recipes}
             plan.checkpoints = CHECKPOINTS if old.checkpoints is None else old.checkpoints
         runs = old.runs if old else {}
-        features = plan.choice.name if plan.choice else old.features if old else ""
+        features = plan.evaluation.get("features") or (old.features if old else "")
         self.content = Content(
             plan.command,
             plan.conditions,
@@ -215,7 +215,7 @@ def load(path: Path) -> Content:
 
 
 def settle_features(plan: ComparisonPlan, old: Content | None) -> None:
-    """Lets a continued comparison keep its feature network, if the user named none.
+    """Lets a continued comparison keep its feature network and the weights of that, if the user named none.
 
     Raises:
         LeafwingError: it is not installed here, or a recipe that was added looks through it.
@@ -225,10 +225,14 @@ def settle_features(plan: ComparisonPlan, old: Content | None) -> None:
     if plan.choice is None:
         return
     if old:
-        name = old.features or "own"
+        before = next((state.evaluation for state in old.runs.values() if state.evaluation), {})
+        name = old.features or before.get("features") or "own"
         require_unseen(name, plan.pretrained)
-        require_available(name)
-        plan.choice = FeatureChoice(name, "as recorded when this comparison began")
+        if before.get("features") == name and "weights" in before:
+            plan.evaluation["weights"] = before["weights"]
+        else:
+            require_available(name)
+        plan.choice = FeatureChoice(name, "as before in this comparison")
     plan.evaluation["features"] = plan.choice.name
 
 
