@@ -6,6 +6,7 @@ import base64
 import csv
 import io
 import json
+import math
 import os
 import re
 import shlex
@@ -26,6 +27,7 @@ from fake_workers import Answer, FakeWorkers
 from leafwing import cli, commands, recipes
 from leafwing.commands.comparison import compare, report
 from leafwing.commands.comparison.plan import ComparedRecipe
+from leafwing.commands.comparison.record import RunState
 from leafwing.data import load
 from leafwing.errors import LeafwingError, StorageError
 from leafwing.game import Clock, Output
@@ -37,7 +39,7 @@ from leafwing.progress import Reporter
 from leafwing.runs import Run
 from page import Page
 from paired import paired_data
-from small_comparison import OPTIONS, RING, Finished
+from small_comparison import OPTIONS, RING, Finished, plan_of
 from tiny import PICTURES, build, start, supports
 
 # --- whole comparisons ------------------------------------------------------------------------------------------------------
@@ -399,6 +401,28 @@ def test_variety_is_relative_to_real_images(monkeypatch: pytest.MonkeyPatch) -> 
     assert values[0] == pytest.approx(1.0, abs=0.05)
     assert values[1] == pytest.approx(values[0] / 2, rel=1e-3)
     assert values[2] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("sample", "distinct", "expected"), [(0.5, 1, None), (math.nan, 2, 0.0), (math.inf, 2, 0.0), (0.5, 2, 0.0)]
+)
+def test_the_variety_is_finite_or_unknown(
+    sample: float, distinct: int, expected: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = SimpleNamespace(output=Output("image", lambda nets, inputs, clock: inputs.latent))
+    model.sample = lambda n, seed: torch.full((n, 1, 16, 16), sample)
+    monkeypatch.setattr(Model, "load", lambda run: model)
+    data = load(torch.arange(distinct, dtype=torch.uint8).mul(99).repeat(10)[:, None, None].expand(-1, 16, 16).numpy())
+    assert report.relative_variety(SimpleNamespace(spec=data.spec), data) == expected  # type: ignore[arg-type]
+
+
+def test_a_recorded_variety_that_is_infinite_is_ignored(finished: Finished) -> None:
+    plan = plan_of("ring", finished[0].parent / "plan", **RING)
+    record: Any = SimpleNamespace(
+        run_state=lambda *run: RunState(status="finished", variety=math.inf),
+        run_folder=lambda *run: finished[0] / "runs" / "gan-seed0",
+    )
+    assert report.run_result(plan, record, "gan", 0).variety is None
 
 
 def test_the_variety_of_translations_is_that_of_translated_inputs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -66,6 +67,7 @@ def write_report(plan: ComparisonPlan, record: Record) -> dict[str, Any]:
 
 def run_result(plan: ComparisonPlan, record: Record, name: str, seed: int) -> RunResult:
     """The result of one run. The variety of its final samples is measured once and kept in the record."""
+    from leafwing.metrics.conclusions import number
     from leafwing.metrics.table import RunResult
 
     state, folder, recipe = record.run_state(name, seed), record.run_folder(name, seed), plan.recipes[name]
@@ -77,6 +79,7 @@ def run_result(plan: ComparisonPlan, record: Record, name: str, seed: int) -> Ru
     last = lines[-1] if lines else {}
     is_finished = status == "finished"
     is_unevaluated = is_finished and state.evaluation is None
+    state.variety = number(state.variety)  # earlier versions recorded infinity for equal real images
     if is_finished and not run.spec.points and state.variety is None:
         state.variety = relative_variety(run, plan.data)
         record.update_run(name, seed, variety=state.variety)
@@ -110,10 +113,13 @@ def budget(plan: ComparisonPlan, results: Sequence[RunResult]) -> Budget:
     return Budget(by, seconds, "seconds", "wall-clock time" if plan.device == "cpu" else f"wall-clock time on {plan.device}")
 
 
-def relative_variety(run: Run, data: Dataset) -> float:
+def relative_variety(run: Run, data: Dataset) -> float | None:
     """The variety of the final samples of a run, divided by that of real images.
 
     Variety is the mean pairwise distance of images averaged down to 8x8, as in the health monitor but with more images.
+
+    Returns:
+        None if the real images have none: one image, or equal ones. 0 for samples that are not finite.
     """
     from leafwing.conditions import pixel_conditions
     from leafwing.engine.probe import downsample, mean_distance
@@ -129,7 +135,10 @@ def relative_variety(run: Run, data: Dataset) -> float:
         samples = model.sample(VARIETY_SAMPLES, seed=0)
     compared = target(data, model.output.field)
     real = compared.to_network(compared.batch(0, 0, n)).image
-    return round(float(mean_distance(downsample(samples)) / mean_distance(downsample(real))), 4)
+    variety, real_variety = (float(mean_distance(downsample(images))) for images in (samples, real))
+    if not (isfinite(real_variety) and real_variety):
+        return None
+    return round(variety / real_variety, 4) if isfinite(variety) else 0.0
 
 
 def generator_steps(recipe: ComparedRecipe, total: int, images: int, player: str = "G") -> int | None:
