@@ -16,7 +16,7 @@ from leafwing.metrics.conclusions import MIN_STEPS, Budget, describe_outcome, sh
 from leafwing.metrics.table import RunResult, as_csv, as_json, collapse_reason, run_row, spread, tabulate
 
 PROTOCOL = {"n_fake": 100, "seed": 0}
-DIRECTIONS = {"fid": "lower", "recall": "higher", "modes": "higher", "high_quality": "higher", "size": ""}
+DIRECTIONS = {"fid": "lower", "recall": "higher", "l1": "lower", "modes": "higher", "high_quality": "higher", "size": ""}
 
 
 def evaluation_rows(
@@ -83,7 +83,10 @@ def test_one_seed_is_inconclusive() -> None:
 def test_a_single_recipe_does_not_win() -> None:
     won, by, _ = tabulate(runs_of("a", 20, 21, 25)).sentences
     assert won == "a is the only recipe, so there is no winner: its final fid is 21 (median of 3 seeds)."
-    assert by == "Over seeds it ranges from 20 to 25."
+    assert by == "Over 3 seeds it ranges from 20 to 25."
+    diverged = tabulate([*runs_of("a", 20, 21, 25), RunResult("a", 3, "diverged", "nan")])
+    assert diverged.sentences[1] == "Over 3 of 4 seeds it ranges from 20 to 25."
+    assert tabulate(runs_of("a", 20)).sentences[1] == "How much it varies over seeds is unknown."
 
 
 def test_recipes_of_which_different_numbers_of_runs_count_are_said_so() -> None:
@@ -102,18 +105,44 @@ def test_equal_medians_are_decided_by_the_next_measure() -> None:
     assert won.startswith("b won: final high_quality 0.81 for b against 0.51 for a, the runner-up, at an equal modes of 8")
     tie = tabulate([run(recipe, 0, 8, 0.5) for recipe in "ab"])
     assert tie.sentences[0] == "No winner: a and b have the same final values."
+    lacking = tabulate([run("a", 0, 8, float("nan")), run("b", 0, 8, 0.5)])
+    assert lacking.sentences[:2] == (
+        "No winner: b and a have the same final modes, and a has no final high_quality in most of its runs.",
+        "There is no other difference to report.",
+    )
 
 
 def test_a_run_without_a_value_counts_as_worst() -> None:
     runs = [*runs_of("a", 20, 21), RunResult("a", 2, "diverged", "cost became nan"), *runs_of("b", 30, 31, 33)]
     table = tabulate(runs)
     final = table.summary[0]["final"]["fid"]
-    assert final == {"median": 21, "low": 20, "high": 21, "spread": None, "missing": 1}
+    assert final == {"median": 21, "low": 20, "high": 21, "spread": None, "known_spread": 1.5, "missing": 1}
     assert table.sentences[0].startswith("Inconclusive: final fid 21 for a")
+    assert table.sentences[1].endswith("because 1 of 3 runs of a ended without a final fid.")
     assert table.sentences[2] == "1 of 6 runs collapsed: a seed 2 (cost became nan)."
     worse = tabulate([finished_run("a", 0, 20), *(RunResult("a", s, "diverged") for s in (1, 2)), *runs_of("b", 30, 31, 33)])
     assert worse.summary[0]["recipe"] == "b"
-    assert worse.sentences[0].startswith("b is the only recipe that finished")
+    assert worse.sentences[0].startswith("b is the only recipe with a final fid in most of its runs")
+
+
+def test_a_diverged_run_of_the_runner_up_casts_no_doubt_on_the_winner() -> None:
+    diverged = RunResult("b", 3, "diverged", "nan")
+    won, by, _ = tabulate([*runs_of("a", 20, 21, 22, 23), *runs_of("b", 30, 31, 33), diverged]).sentences
+    assert won == "a won: final fid 21.5 for a against 32 for b, the runner-up (medians of 4 seeds)."
+    assert by == (
+        "The difference is 10.5, 3.5 times the spread over seeds 3 (the larger interquartile range of the two; of b over 3 of 4 "
+        "seeds)."
+    )
+    close = tabulate([*runs_of("a", 20, 21, 22, 23), *runs_of("b", 20, 24, 34), diverged]).sentences
+    assert close[0].startswith("No winner: "), "its other runs differ by as much"
+
+
+def test_finished_runs_without_a_final_value_are_counted() -> None:
+    def without(seed: int) -> RunResult:
+        return RunResult("a", seed, "finished", rows=evaluation_rows({200: {"fid": float("nan")}}))
+
+    table = tabulate([finished_run("a", 0, 20), without(1), without(2), *runs_of("b", 30, 31, 33)])
+    assert table.sentences[2] == "No failures, but 2 of 6 runs ended without a final fid."
 
 
 def test_aborted_runs_do_not_count_against_their_recipe() -> None:
@@ -309,6 +338,11 @@ def test_nobody_wins_if_costs_are_unequal() -> None:
     assert tabulate([*equal, *runs_with_cost("c", 126, 90, 91)], TIME).imbalance, "all ranked recipes count"
 
 
+def test_equal_costs_are_said_once() -> None:
+    table = tabulate([*runs_with_cost("a", 13, 20, 21, 22), *runs_with_cost("b", 13.2, 30, 31, 33)], TIME)
+    assert table.budget_text.endswith("; the median run took 13s, including process start-up.")
+
+
 def test_costs_may_differ_at_equal_images_and_are_reported() -> None:
     table = tabulate(
         [*runs_with_cost("a", 13, 20, 21, 22), *runs_with_cost("b", 102, 30, 31, 33)],
@@ -378,3 +412,23 @@ def test_a_few_short_runs_are_excluded_from_the_recipes_values() -> None:
     assert table.sentences[0].startswith("a won: final fid 21 for a")
     assert table.summary[0]["final"]["fid"]["low"] == 20
     assert describe_outcome(table.summary[0]) == "0 of 3, 1 too short to judge"
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, "a keeps most of what it is given: final l1 0.11 for a against 0.31 for b."),
+        (
+            {"total": 400},
+            "Which recipe keeps most of what it is given is open, because a seed 0 hit the time limit at 50% of its images",
+        ),
+        ({"variety": 0.1}, "is open: final l1 0.11 for a against 0.31 for b, but 3 of 3 runs of a collapsed."),
+    ],
+)
+def test_who_keeps_most_is_open_where_there_would_be_no_winner(changes: dict[str, Any], expected: str) -> None:
+    def run(recipe: str, seed: int, l1: float, **changes: Any) -> RunResult:
+        rows = evaluation_rows({200: {"fid": 20.0 + seed, "l1": l1 + 0.01 * seed}})
+        return RunResult(recipe, seed, "finished", images=200, rows=rows, **{"total": 200} | changes)
+
+    runs = [run("a", seed, 0.1, **changes) for seed in range(3)] + [run("b", seed, 0.3) for seed in range(3)]
+    assert expected in tabulate(runs, Budget("images", 60.0, "seconds", "wall-clock time")).keeping

@@ -56,13 +56,14 @@ def sentences(runs: Rows, summary: Rows, measures: Mapping[str, Better], imbalan
         imbalance: why the runs cannot be compared; see `describe_imbalance`.
     """
     ranking = [name for name, better in measures.items() if better]
-    return (*describe_winner(summary, ranking, imbalance), describe_failures(runs))
+    return (*describe_winner(summary, ranking, imbalance), describe_failures(runs, ranking[0] if ranking else ""))
 
 
-def describe_keeping(summary: Rows, measures: Mapping[str, Better]) -> str:
+def describe_keeping(summary: Rows, measures: Mapping[str, Better], imbalance: str = "") -> str:
     """Which recipe keeps most of the images that samples are generated from, in one sentence; empty if that was not measured.
 
-    FID, KID and the like only say whether samples look real: a recipe that ignores its input may have the best of them.
+    It is open for the same reasons for which there is no winner. FID, KID and the like only say whether samples look real: a recipe
+    that ignores its input may have the best of them.
     """
     judged = [row for row in summary if not is_too_short(row)]
     shared = (name for name in KEEPING if measures.get(name) and all(final_median(row, name) is not None for row in judged))
@@ -71,17 +72,15 @@ def describe_keeping(summary: Rows, measures: Mapping[str, Better]) -> str:
         return ""
     sign = 1 if measures[name] == "lower" else -1
     first, second = sorted(judged, key=lambda row: sign * row["final"][name]["median"])[:2]
-    best, other = first["final"][name], second["final"][name]
     what = (
-        f"final {name} {show(best['median'])} for {first['recipe']} against {show(other['median'])} for {second['recipe']}"
+        f"final {name} {show(final_median(first, name))} for {first['recipe']} against {show(final_median(second, name))} for "
+        f"{second['recipe']}"
     )
-    if best["spread"] is None or other["spread"] is None:
-        return f"Which recipe keeps most of what it is given is open: {what}, but the spread over seeds is unknown."
-    if abs(best["median"] - other["median"]) <= max(best["spread"], other["spread"]):
-        return (
-            f"Which recipe keeps most of what it is given is open: {what}, but runs with different seeds differ by as much."
-        )
-    return f"{first['recipe']} keeps most of what it is given: {what}."
+    if imbalance:
+        return f"Which recipe keeps most of what it is given is open, because {imbalance}: {what}."
+    if doubt := doubt_of_lead(first, second, name):
+        return f"Which recipe keeps most of what it is given is open: {what}, but {doubt}."
+    return f"{first['recipe']} keeps most of what it is given{describe_concession(first)}: {what}."
 
 
 def describe_budget(runs: Rows, summary: Rows, budget: Budget) -> str:
@@ -97,8 +96,9 @@ def describe_budget(runs: Rows, summary: Rows, budget: Budget) -> str:
         return f"{budget_text}."
     cheapest, costliest = min(costs, key=costs.__getitem__), max(costs, key=costs.__getitem__)
     if len(costs) > 1:
-        shortest, longest = (f"{show_duration(costs[recipe])} ({recipe})" for recipe in (cheapest, costliest))
-        cost_text = f"the median run took {shortest} to {longest}"
+        shortest, longest = (show_duration(costs[recipe]) for recipe in (cheapest, costliest))
+        times = shortest if shortest == longest else f"{shortest} ({cheapest}) to {longest} ({costliest})"
+        cost_text = f"the median run took {times}"
     else:
         cost_text = f"it took {show_duration(costs[cheapest])}"
     unit = f" of {budget.unit}" if budget.by == "images" else ""
@@ -162,8 +162,15 @@ def describe_winner(summary: Rows, ranking: Sequence[str], imbalance: str = "") 
         return describe_only_candidate(candidates[0], ranking[0], len(summary), len(judged) < len(summary))
     first, second = candidates[:2]
     name = next((name for name in ranking if final_median(first, name) != final_median(second, name)), None)
-    if name is None or final_median(first, name) is None or final_median(second, name) is None:
+    if name is None:
         return f"No winner: {first['recipe']} and {second['recipe']} have the same final values.", "The difference is 0."
+    if final_median(second, name) is None:
+        equal = [measure for measure in ranking[: ranking.index(name)] if final_median(first, measure) is not None]
+        return (
+            f"No winner: {first['recipe']} and {second['recipe']} have the same final {' and '.join(equal)}, and {second['recipe']} "
+            f"has no final {name} in most of its runs.",
+            "There is no other difference to report.",
+        )
     best, other = first["final"][name], second["final"][name]
     difference = abs(best["median"] - other["median"])
     tie = "" if name == ranking[0] else f", at an equal {ranking[0]} of {show(final_median(first, ranking[0]))}"
@@ -178,29 +185,51 @@ def describe_winner(summary: Rows, ranking: Sequence[str], imbalance: str = "") 
             f"No winner, because {imbalance}: {result}.",
             f"The difference, {show(difference)}, is between runs with unequal budgets.",
         )
-    if best["spread"] is None or other["spread"] is None:
+    doubt, spread = doubt_of_lead(first, second, name), needed_lead(first, second, name)
+    if spread is None:
         single_seed = min(count_runs(first), count_runs(second)) < 2
-        reason = "there is only one seed" if single_seed else "too many runs have no value"
+        missing = f"{best['missing']} of {count_runs(first)} runs of {first['recipe']} ended without a final {name}"
         return (
-            f"Inconclusive: {result}, but the spread over seeds is unknown.",
-            f"The difference is {show(difference)}, with no spread over seeds to compare it with, because {reason}.",
+            f"Inconclusive: {result}, but {doubt}.",
+            f"The difference is {show(difference)}, with no spread over seeds to compare it with, because "
+            f"{'there is only one seed' if single_seed else missing}.",
         )
-    spread = max(best["spread"], other["spread"])
-    spread_text = f"the spread over seeds {show(spread)} (the larger interquartile range of the two)"
-    collapsed, runs = first["collapsed"], count_runs(first)
-    if collapsed > runs / 2:
-        return (
-            f"No winner: {result}, but {collapsed} of {runs} runs of {first['recipe']} collapsed.",
-            f"The difference is {show(difference)}, {spread_text}.",
-        )
-    if difference <= spread:
-        return (
-            f"No winner: {result}, but runs with different seeds differ by as much.",
-            f"The difference is {show(difference)}, {spread_text}.",
-        )
-    concession = f", although {collapsed} of its {runs} runs collapsed" if collapsed else ""
+    partial = f"; of {second['recipe']} over {describe_seeds(second, name)}" if other["spread"] is None else ""
+    spread_text = f"the spread over seeds {show(spread)} (the larger interquartile range of the two{partial})"
+    if doubt:
+        return f"No winner: {result}, but {doubt}.", f"The difference is {show(difference)}, {spread_text}."
     ratio = f"{difference / spread:.1f} times " if spread else "and "
-    return f"{first['recipe']} won{concession}: {result}.", f"The difference is {show(difference)}, {ratio}{spread_text}."
+    return (
+        f"{first['recipe']} won{describe_concession(first)}: {result}.",
+        f"The difference is {show(difference)}, {ratio}{spread_text}.",
+    )
+
+
+def doubt_of_lead(first: Mapping[str, Any], second: Mapping[str, Any], name: str) -> str:
+    """Why the first of two recipes is not ahead by a measure although its final median is better; empty if it is."""
+    spread, lead = needed_lead(first, second, name), abs(first["final"][name]["median"] - second["final"][name]["median"])
+    if spread is None:
+        return "the spread over seeds is unknown"
+    if first["collapsed"] > count_runs(first) / 2:
+        return f"{first['collapsed']} of {count_runs(first)} runs of {first['recipe']} collapsed"
+    return "runs with different seeds differ by as much" if lead <= spread else ""
+
+
+def needed_lead(first: Mapping[str, Any], second: Mapping[str, Any], name: str) -> float | None:
+    """The spread over seeds that the lead of the first of two recipes has to exceed, the larger one of both; None if unknown.
+
+    Runs of the second one without a value count as worse than any. Where they make its spread infinite, that of the others is taken:
+    they cast no doubt on the lead.
+    """
+    ahead, behind = first["final"][name]["spread"], second["final"][name]["spread"]
+    if behind is None:
+        behind = second["final"][name]["known_spread"]
+    return None if ahead is None or behind is None else max(ahead, behind)
+
+
+def describe_concession(row: Mapping[str, Any]) -> str:
+    """What is to be said of a recipe in the same breath as its lead: that some of its runs collapsed."""
+    return f", although {row['collapsed']} of its {count_runs(row)} runs collapsed" if row["collapsed"] else ""
 
 
 def describe_only_candidate(
@@ -219,20 +248,28 @@ def describe_only_candidate(
     elif others_too_short:
         reason = "is the only recipe trained long enough to be judged"
     else:
-        reason = "is the only recipe that finished most of its runs with a value"
-    values = row["final"][name]
+        reason = f"is the only recipe with a final {name} in most of its runs"
+    values, seeds = row["final"][name], describe_seeds(row, name)
+    extent = f"Over {seeds} it ranges from {show(values['low'])} to {show(values['high'])}."
     return (
         f"{row['recipe']} {reason}, so there is no winner: its final {name} is {show(values['median'])} (median of "
         f"{describe_seeds(row)}).",
-        f"Over seeds it ranges from {show(values['low'])} to {show(values['high'])}.",
+        extent if count_runs(row) > 1 else "How much it varies over seeds is unknown.",
     )
 
 
-def describe_failures(runs: Rows) -> str:
-    """The third sentence."""
+def describe_failures(runs: Rows, name: str) -> str:
+    """The third sentence.
+
+    Args:
+        runs: rows of `table.run_row`.
+        name: the measure that determines the ranking; empty without one.
+    """
     failures = [run for run in runs if run["collapsed"] or run["status"] == "failed"]
     cut_short, too_short = (sum(run[key] for run in runs) for key in ("cut_short", "too_short"))
+    lacking = sum(run["status"] == "finished" and not run["collapsed"] and run["final"].get(name, 0) is None for run in runs)
     remarks = [
+        *([f"{lacking} of {len(runs)} runs ended without a final {name}"] if lacking else []),
         *([f"{cut_short} of {len(runs)} runs hit the time limit"] if cut_short else []),
         *([f"{too_short} of {len(runs)} runs are too short to judge ({describe_short_runs(runs)})"] if too_short else []),
     ]

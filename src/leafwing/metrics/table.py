@@ -164,7 +164,7 @@ def tabulate(results: Sequence[RunResult], budget: Budget | None = None) -> Tabl
     )
     imbalance = describe_imbalance(runs, summary, budget) if budget else ""
     budget_text = describe_budget(runs, summary, budget) if budget else ""
-    keeping = describe_keeping(summary, measures)
+    keeping = describe_keeping(summary, measures, imbalance)
     rows = [row for result in results for row in result.rows]
     return Table(
         runs,
@@ -311,7 +311,8 @@ def summarise_seeds(values: Sequence[float | None], better: Better) -> dict[str,
     A run without a value counts as worse than any value in the median and the spread, so both may be None.
 
     Returns:
-        median; low and high of the existing values; spread: interquartile range; missing: number of runs without a value.
+        median; low and high of the existing values; spread: interquartile range; known_spread: that of the existing values; missing:
+        number of runs without a value.
     """
     known = sorted(value for value in values if value is not None)
     missing = len(values) - len(known)
@@ -322,6 +323,7 @@ def summarise_seeds(values: Sequence[float | None], better: Better) -> dict[str,
         "low": known[0] if known else None,
         "high": known[-1] if known else None,
         "spread": spread(ordered),
+        "known_spread": spread(known),
         "missing": missing,
     }
 

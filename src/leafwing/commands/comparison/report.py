@@ -278,7 +278,15 @@ def key_figures(table: Table) -> list[Figure]:
     """Three numbers that the verdict rests on: both final values and the spread over seeds, or why there are none."""
     from leafwing.commands.comparison.page import Figure
     from leafwing.metrics.caveats import MARK
-    from leafwing.metrics.conclusions import MIN_STEPS, count_runs, describe_seeds, final_median, is_too_short, show
+    from leafwing.metrics.conclusions import (
+        MIN_STEPS,
+        count_runs,
+        describe_seeds,
+        final_median,
+        is_too_short,
+        needed_lead,
+        show,
+    )
 
     measures = [name for name, better in table.measures.items() if better]
     judged = [row for row in table.summary if not is_too_short(row) or len(table.summary) == 1]
@@ -311,10 +319,9 @@ def key_figures(table: Table) -> list[Figure]:
             Figure(f"{first['collapsed']} of {count_runs(first)}", "runs collapsed"),
             Figure(show(first["seconds_per_1000_images"]), "seconds per 1,000 images"),
         ]
-    spreads = [row["final"][name]["spread"] for row in (first, second)]
-    spread = None if None in spreads else max(spreads)
     medians = [row["final"][name]["median"] for row in (first, second)]
     known = None not in medians
+    spread = needed_lead(first, second, name) if known else None
     return [
         *values,
         Figure(
