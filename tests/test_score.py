@@ -118,6 +118,18 @@ def test_a_score_depends_on_the_picture_and_its_class_only(
     assert leafwing.score(run, folders, conditions={"label": "5"}).scores == pytest.approx([as_class[5]] * 4, abs=1e-5)
 
 
+def test_a_discriminator_that_ignores_classes_is_said_to(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sizes: dict[str, Any] = {"size": SIZE, "images": 16, "batch": 16, "width": 8, "max_width": 16, "threads": 1}
+    leafwing.train("digits", "acgan", out=tmp_path / "run", **sizes)
+    pictures = same_picture(tmp_path / "pictures", "a.png", "b.png")
+    capsys.readouterr()
+    scores = leafwing.score(tmp_path / "run", pictures).scores
+    assert scores == pytest.approx(leafwing.score(tmp_path / "run", pictures, conditions=["label=3"]).scores)
+    messages = capsys.readouterr().err
+    assert messages.count("does not look at classes") == 1
+    assert "folders" not in messages
+
+
 def test_open_attributes_are_those_of_some_real_samples(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "run"
     leafwing.train(

@@ -7,6 +7,7 @@ import re
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -122,16 +123,17 @@ def test_pale_equal_samples_are_duplicates_rather_than_copies() -> None:
 
 
 @pytest.mark.parametrize(
-    ("duplicates", "cause"),
+    ("changes", "cause"),
     [
-        (1.0, "100% of the samples are near-duplicates of another one"),
-        (0.0, "40 samples and 40 reference images are too few"),
+        ({"duplicates": 1.0}, "100% of the samples are near-duplicates of another one"),
+        ({"duplicates": 0.0}, "40 samples and 40 reference images are too few"),
+        ({"duplicates": 0.0, "samples": 1}, "1 sample and 40 reference images are too few"),
     ],
 )
-def test_a_report_that_could_see_no_copies_says_that_it_has_no_conclusion(duplicates: float, cause: str) -> None:
+def test_a_report_that_could_see_no_copies_says_that_it_has_no_conclusion(changes: dict[str, Any], cause: str) -> None:
     report = memorisation.examine(sketches([colours(40)]), sketches([colours(40, 1)]), [colours(40, 1)], sketches([]))
     assert "No copies of training images were found" in report.words
-    blind = replace(report, verdict="none", resolution=0.9, duplicates=duplicates)
+    blind = replace(report, verdict="none", resolution=0.9, **changes)
     assert memorisation.describe(blind) == (
         f"No conclusion about copies: {cause}, so that copies below 90% of the samples would go unnoticed."
     )

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 EXAMPLES = 16
 """Captions, attributes and so on that nothing specifies are those of this number of real samples."""
+IGNORED = (
+    "the discriminator of this run does not look at classes or other conditions: a score says how real a picture looks, not whether "
+    "it shows what it should"
+)
 
 
 @dataclass
@@ -115,9 +119,7 @@ def score(
             label: _conditions(model, seed, values if label is None else values | {"label": label})
             for label in ({*classes.values()} or (None,))
         }
-        if note := _describe(model, values, classes, len(next(iter(meant.values())))):
-            progress.say(note)
-        animated: list[str] = []
+        note, animated = _describe(model, values, classes, len(next(iter(meant.values())))), list[str]()
         for names, pixels in _read(source, opened, kind, result.rejected, animated, progress):
             if names:
                 samples = kind.to_network(torch.from_numpy(np.stack(pixels)))
@@ -125,8 +127,13 @@ def score(
                 scores = torch.empty(len(names))
                 for label in {*labels}:
                     rows = torch.tensor([other == label for other in labels])
-                    each = [model.judge(samples[rows], **row).cpu() for row in meant[label]]
-                    scores[rows] = torch.stack(each).mean(0)
+                    each = torch.stack([model.judge(samples[rows], **row).cpu() for row in meant[label]])
+                    if len(each) > 1 and bool((each == each[0]).all()):
+                        meant[label], note = meant[label][:1], IGNORED
+                    scores[rows] = each.mean(0)
+                if note:
+                    progress.say(note)
+                    note = ""
                 result.scores += scores.tolist()
                 result.names += names
     if animated:

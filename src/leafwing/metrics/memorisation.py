@@ -20,6 +20,7 @@ from leafwing.metrics.copying import NEAR, TWIN, VERDICTS, Comparison, closeness
 from leafwing.metrics.evidence import Evidence, Measure
 from leafwing.metrics.neighbours import COMPARISONS, Nearest, Sketches, nearest, sketches
 from leafwing.progress import ProgressCallback, no_progress
+from leafwing.quantities import plural
 
 NEXT_NEIGHBOURS = 10
 """Number of further neighbours with which the nearest one is compared."""
@@ -259,7 +260,7 @@ def describe(report: MemorisationReport) -> str:
     """The verdict in sentences, with the numbers behind it."""
     comparison = report.strongest
     if report.verdict == "none" and report.resolution > BLIND:
-        cause = f"{report.samples:,} samples and {report.references:,} reference images are too few"
+        cause = f"{plural(report.samples, 'sample')} and {plural(report.references, 'reference image')} are too few"
         if report.duplicates > BLIND:
             cause = f"{report.duplicates:.0%} of the samples are near-duplicates of another one"
         return f"No conclusion about copies: {cause}, so that copies below {report.resolution:.0%} of the samples would go unnoticed."
