@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -14,7 +15,7 @@ import torch
 import bare_run
 import leafwing
 import saved_run
-from leafwing import notebook
+from leafwing import files, notebook
 from leafwing.commands.comparison.compare import Comparison
 from leafwing.commands.explore import Exploration
 from leafwing.commands.results import ContactSheet, Rows
@@ -277,3 +278,29 @@ def test_a_model_is_loaded_with_the_options_of_the_command_line(tmp_path: Path) 
 def test_every_public_name_can_be_loaded() -> None:
     for name in leafwing.__all__:
         assert getattr(leafwing, name).__name__ == name
+
+
+def test_what_a_program_has_set_in_torch_neither_matters_to_a_call_nor_changes(tmp_path: Path) -> None:
+    leafwing.train("digits", "dcgan", out=tmp_path / "plain", progress=False, **TINY)
+    calls: list[Callable[[], Any]] = [
+        lambda: leafwing.train("digits", "dcgan", out=tmp_path / "run", progress=False, **TINY),
+        lambda: leafwing.resume(tmp_path / "run", images="+8", threads=2, progress=False),
+        lambda: leafwing.forecast("digits", "dcgan", progress=False, **TINY),
+        lambda: leafwing.evaluate(tmp_path / "run", metrics="swd", n=8, progress=False),
+        lambda: leafwing.Model.load(tmp_path / "run"),
+    ]
+    torch.set_default_dtype(torch.float64)
+    try:
+        for call in calls:
+            for mode in (torch.no_grad, torch.inference_mode):
+                torch.seed()
+                before = torch.get_rng_state()
+                with mode(), suppress(LeafwingError):  # the run folder exists
+                    call()
+                assert torch.equal(torch.get_rng_state(), before)
+                assert torch.get_default_dtype() is torch.float64
+                assert torch.get_num_threads() == 1
+    finally:
+        torch.set_default_dtype(torch.float32)
+    digest = [files.digest(Run(tmp_path / name).weights()[TINY["images"]]) for name in ("plain", "run")]
+    assert digest[0] == digest[1]

@@ -15,7 +15,7 @@ from torch import Tensor
 from leafwing import drawing, pictures
 from leafwing.calls import checked_methods
 from leafwing.conditions import Examples, pixel_conditions, resolve, samples_to_network
-from leafwing.engine.setup import choose
+from leafwing.engine.setup import choose, isolated
 from leafwing.engine.share import NumberedDraws
 from leafwing.engine.sizes import AnySize, Piece, assemble, check_images, check_tile, seeded
 from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
@@ -101,7 +101,8 @@ class Model:
         """
         opened = Run.open(run, root=root, trust=trust)
         setup = choose(device, precision, torch.get_num_threads())
-        game = opened.build_game()
+        with isolated():
+            game = opened.build_game()
         images = opened.load_weights(game, opened.resolve_checkpoint(checkpoint))
         clock, examples = opened.clock(images), Examples.from_plain(opened.spec, opened.data.examples or {})
         model = cls(

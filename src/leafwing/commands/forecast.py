@@ -46,20 +46,22 @@ def forecast(
         chosen.setdefault("images", settings.schedule.images)  # the user's choice, also if it is the default
     check_training(source, recipe, chosen, hyperparameters, replay)
     chosen = with_start(chosen, root)
+    from leafwing.engine import isolated
     from leafwing.engine.footprint import estimate_footprint
     from leafwing.engine.processes import check_divisible
 
     reporter, is_named = OnceReporter(reporter_of(progress)), recipe is not None
-    recipe, chosen, hyperparameters = fill_in(source, recipe, chosen, hyperparameters, reporter, replay)
-    plan = resolve_training(source, recipe, chosen, hyperparameters, reporter, replay)
-    training = build_training(plan, images=10**12)
-    training.phases = training.phases[:1]  # if a replayed run changed its batch size, all numbers are those of the first
-    batch = training.phases[0].batch if training.phases else training.batch
-    check_divisible(batch, devices)
-    schedule = plan.settings.schedule
-    memory = estimate_footprint(training.engine, training.batches(0, 4), batch)
-    reporter.say(MEASURING)
-    speed = measured_speed(training)
+    with isolated():
+        recipe, chosen, hyperparameters = fill_in(source, recipe, chosen, hyperparameters, reporter, replay)
+        plan = resolve_training(source, recipe, chosen, hyperparameters, reporter, replay)
+        training = build_training(plan, images=10**12)
+        training.phases = training.phases[:1]  # if a replayed run changed its batch size, all numbers are those of the first
+        batch = training.phases[0].batch if training.phases else training.batch
+        check_divisible(batch, devices)
+        schedule = plan.settings.schedule
+        memory = estimate_footprint(training.engine, training.batches(0, 4), batch)
+        reporter.say(MEASURING)
+        speed = measured_speed(training)
     parameters = {name: sum(p.numel() for p in player.net.parameters()) for name, player in training.game.players.items()}
     duration = min(schedule.images / speed, schedule.time or inf)
     shown = min(schedule.images, max(1, round(duration * speed)))

@@ -185,13 +185,8 @@ def join_processes(advice: str) -> Iterator[Processes]:
     Raises:
         ProcessLost: another process exited or does not respond.
     """
-    import torch
-
+    from leafwing.engine import isolated
     from leafwing.engine.processes import Processes
 
-    threads = torch.get_num_threads()
-    try:
-        with Processes.join() as processes, processes.detect_lost(advice):
-            yield processes
-    finally:
-        torch.set_num_threads(threads)  # training may have changed it
+    with isolated(), Processes.join() as processes, processes.detect_lost(advice):
+        yield processes

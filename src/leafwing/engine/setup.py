@@ -5,7 +5,8 @@ from __future__ import annotations
 import ctypes
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -174,6 +175,27 @@ def measure_thread_speeds(*counts: int, seconds: float = 0.05) -> dict[int, floa
     finally:
         torch.set_num_threads(threads)
     return speeds
+
+
+@contextmanager
+def isolated() -> Iterator[None]:
+    """Torch's random state, default type and number of threads are the same afterwards as before. Inside, the default type is float32
+    and gradients are computed, whatever the caller has set."""
+    threads, dtype = torch.get_num_threads(), torch.get_default_dtype()
+    mps = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
+    was_initialised = torch.cuda.is_initialized()
+    torch.set_default_dtype(torch.float32)
+    try:
+        devices = range(torch.cuda.device_count()) if was_initialised else ()
+        with torch.random.fork_rng(devices), torch.inference_mode(False), torch.enable_grad():
+            yield
+    finally:
+        torch.set_default_dtype(dtype)
+        torch.set_num_threads(threads)
+        if torch.cuda.is_initialized() and not was_initialised:
+            torch.cuda.manual_seed_all(torch.initial_seed())  # as it would have begun
+        if mps is not None:
+            torch.mps.set_rng_state(mps)
 
 
 def keep_freed_memory() -> None:
