@@ -42,6 +42,8 @@ def mine(data, *, batch: int = 8):
     return Game(players, [], Abilities([OUTPUTS]), batch=batch)
 '''
 """The source of a recipe, in which its outputs are to be filled in."""
+PLAIN = 'Output("image", lambda nets, inputs, clock: nets.G(squares(inputs.latent)), prior=Normal(2))'
+"""The output of a recipe that generates images from latents."""
 
 
 def save(folder: Path, spec: DataSpec, outputs: str, options: Mapping[str, Any] | None = None, **data: Any) -> Path:

@@ -6,10 +6,14 @@ import inspect
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+import bare_run
 import leafwing
+import saved_run
 from leafwing.calls import checked
 from leafwing.errors import LeafwingError
 from leafwing.recipes import build, find
@@ -79,6 +83,32 @@ def test_a_value_of_another_kind_is_refused_with_what_to_write(model: leafwing.M
         model.sample([3])  # type: ignore[arg-type]
     with pytest.raises(LeafwingError, match=r"Model.sample got seed twice"):
         model.sample(3, 4, seed=5)  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("images", [np.zeros((2, 16, 16, 3)), torch.zeros(2, 3, 16, 16), [Image.new("RGB", (16, 16))] * 99])
+def test_images_from_python_where_only_paths_are_read_are_refused_in_short(images: Any, tmp_path: Path) -> None:
+    run = bare_run.create(tmp_path / "run")
+    for call in (
+        lambda: leafwing.evaluate(run, data=images),
+        lambda: leafwing.explore(run, "interpolate", data=images),
+        lambda: leafwing.score(run, images),
+        lambda: leafwing.translate(run, images),
+        lambda: leafwing.evaluate_pictures(images, tmp_path),
+        lambda: leafwing.compare(images, "dcgan"),
+    ):
+        with pytest.raises(LeafwingError, match=r"must be text or a path.*numpy.save\('images.npy', images\)") as error:
+            call()
+        assert len(str(error.value)) < 600
+
+
+def test_a_path_or_a_device_may_stand_for_text(model: leafwing.Model, tmp_path: Path) -> None:
+    """Of settings too; see `test_settings`."""
+    with pytest.raises(LeafwingError, match=r"no recipe file .*mine.py"):
+        leafwing.train("digits", tmp_path / "mine.py")  # type: ignore[arg-type]
+    with pytest.raises(LeafwingError, match=r"train: recipe='<function .*': must be text or None, not function. recipe: an"):
+        leafwing.train("digits", find("dcgan"))  # type: ignore[arg-type]
+    run = saved_run.save(tmp_path / "run", PICTURES, saved_run.PLAIN)
+    assert leafwing.Model.load(run, device=torch.device("cpu"), trust=True).device.type == "cpu"  # type: ignore[arg-type]
 
 
 def test_numbers_may_be_text(model: leafwing.Model) -> None:

@@ -26,7 +26,6 @@ from leafwing.progress import ConsoleReporter, NotebookReporter, Reporter, repor
 from leafwing.runs import Run
 
 TINY: dict[str, Any] = {"size": 16, "width": 4, "batch": 8, "images": 16, "threads": 1}
-PLAIN = 'Output("image", lambda nets, inputs, clock: nets.G(squares(inputs.latent)), prior=Normal(2))'
 IMAGE = png(to_image(torch.zeros(4, 4, 3, dtype=torch.uint8).numpy()))
 
 
@@ -177,7 +176,7 @@ def test_a_run_shows_its_latest_sheet_and_what_it_is(tmp_path: Path) -> None:
 
 def test_a_model_shows_samples_if_it_generates_images_from_latents(tmp_path: Path) -> None:
     spec = DataSpec.images(16, 16, 3)
-    model = leafwing.Model.load(saved_run.save(tmp_path / "run", spec, PLAIN), trust=True)
+    model = leafwing.Model.load(saved_run.save(tmp_path / "run", spec, saved_run.PLAIN), trust=True)
     assert model._repr_png_() == png(model.grid(16))
     assert repr(model) == "<leafwing.Model: image (image 16x16x3)>"
     (tmp_path / "second").mkdir()
@@ -257,7 +256,7 @@ def test_the_report_on_a_source_is_its_text() -> None:
 
 
 def test_functions_take_the_run_itself_with_its_trust(tmp_path: Path) -> None:
-    folder = saved_run.save(tmp_path / "run", DataSpec.images(16, 16, 3), PLAIN)
+    folder = saved_run.save(tmp_path / "run", DataSpec.images(16, 16, 3), saved_run.PLAIN)
     assert Run.open(Run(folder, trust=True)).trust
     path = leafwing.sample(Run(folder, trust=True), 4, progress=False)
     assert path.is_file()
@@ -267,7 +266,7 @@ def test_functions_take_the_run_itself_with_its_trust(tmp_path: Path) -> None:
 
 
 def test_a_model_is_loaded_with_the_options_of_the_command_line(tmp_path: Path) -> None:
-    saved_run.save(tmp_path / "0007-mine", DataSpec.images(16, 16, 3), PLAIN)
+    saved_run.save(tmp_path / "0007-mine", DataSpec.images(16, 16, 3), saved_run.PLAIN)
     model = leafwing.Model.load("7", root=tmp_path, device="auto", precision="fp32", trust=True)
     assert model.images == saved_run.IMAGES
     assert model.device.type in ("cpu", "cuda", "mps")

@@ -6,12 +6,16 @@ import ast
 import inspect
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
+import bare_run
 from leafwing import cli, commands, settings
 from leafwing.cli.shared import with_settings
 from leafwing.cli.train import command as train_command
 from leafwing.errors import LeafwingError
+from leafwing.recipes import find
 from leafwing.settings import (
     HardwareSettings,
     HealthSettings,
@@ -27,6 +31,7 @@ HOMONYMS = {"compile", "images", "seed"}
 """Options of other commands that share a name with a setting of `train`, but mean something else there."""
 FILMS = {"reel": {"size"}, "walk": {"size"}}
 """The same, in single commands: the size of a film."""
+TEXTS = [setting for setting in all_settings().values() if setting.is_text]
 CLOSED = [setting for setting in all_settings().values() if setting.is_closed]
 
 
@@ -58,6 +63,23 @@ def test_another_value_than_the_choices_is_answered_with_them(setting: settings.
     with pytest.raises(LeafwingError, match=message):
         commands.train("digits", out=tmp_path / "run", **{setting.name: "nonsense"})
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("setting", TEXTS, ids=lambda setting: setting.name)
+def test_a_setting_that_is_a_text_refuses_what_is_none(setting: settings.Setting) -> None:
+    for value in (["D:1"], {"D": 1}, True, ("a", "b"), np.arange(3), find):
+        with pytest.raises(LeafwingError, match=rf"^{setting.name}=.*: must be text, not {type(value).__name__}\. \w"):
+            split_keywords({setting.name: value})
+    assert setting.convert(Path("a/b")) == "a/b"
+    assert setting.convert(0.5) == "0.5"
+
+
+def test_settings_that_are_text_in_a_run_take_the_objects_that_they_name(tmp_path: Path) -> None:
+    run = bare_run.create(tmp_path / "run")
+    values, _ = split_keywords({"start": run, "device": torch.device("cpu"), "labels": Path("a.csv")})
+    assert values == {"start": str(run.folder), "device": "cpu", "labels": "a.csv"}
+    with pytest.raises(LeafwingError, match=r"labels=\[0, 1\]: .* leafwing.train\(\(images, labels\), \.\.\.\)"):
+        commands.train(np.zeros((2, 16, 16), np.uint8), labels=[0, 1])
 
 
 def test_a_settings_object_is_checked_too(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import inspect
+import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import cache, wraps
@@ -126,13 +127,18 @@ def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
 
 
 def convert(function: Callable[..., Any], name: str, value: Any, kind: Any) -> Any:
-    """A value as its annotation says: a number for text that is one, or text for a number; otherwise unchanged.
+    """A value as its annotation says: a number for text that is one, text for a number, a path or torch's device; otherwise unchanged.
 
     Raises:
-        LeafwingError: a plain value of another kind.
+        LeafwingError: a plain value of another kind, or any value of another kind than text and paths where only these are expected.
     """
     kinds = kinds_of(kind)
-    if kinds is None or not isinstance(value, PLAIN) or any(fits(value, one) for one in kinds):
+    if kinds is None or any(fits(value, one) for one in kinds):
+        return value
+    if str in kinds and (isinstance(value, os.PathLike) or type(value).__name__ == "device"):
+        return str(value)
+    is_text = {*kinds} <= {str, Path, type(None)}
+    if not isinstance(value, PLAIN) and not is_text:
         return value
     if isinstance(value, str) and {int, float} & {*kinds}:
         for number in (int, float):
@@ -142,6 +148,8 @@ def convert(function: Callable[..., Any], name: str, value: Any, kind: Any) -> A
         return str(value)
     words = " or ".join(dict.fromkeys(WORDS.get(one, f"a {one.__name__}") for one in kinds))
     reason = f"must be {words}, not {type(value).__name__}. {about(function, name)}{advice(function)}"
+    if is_text and Path in kinds and hasattr(value, "__len__"):
+        reason += " Save images with numpy.save('images.npy', images) and give that path"
     raise InvalidOption(name, value, reason, owner=label(function))
 
 
@@ -172,5 +180,5 @@ def fits(value: Any, kind: type) -> bool:
     if kind in (int, float, bool):
         return isinstance(value, Real)
     if kind is Path:
-        return isinstance(value, str | Path)
+        return isinstance(value, str | os.PathLike)
     return isinstance(value, kind)

@@ -6,6 +6,7 @@ and exits with `exit_code`; any other exception is a bug and keeps its traceback
 
 import difflib
 import json
+import os
 import re
 import signal
 import unicodedata
@@ -14,6 +15,10 @@ from collections.abc import Iterable
 INTERRUPTED, UNHEALTHY, LOST, TIME_IS_UP = 130, 3, 5, 6
 """Exit codes: stopped by Ctrl-C, training diverged or was stopped as unhealthy, another process was lost; and with --or-resume, the
 time limit ended training before its last image."""
+
+
+LONGEST = 100
+"""Characters of an array or a list that a message shows."""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
@@ -77,8 +82,11 @@ class InvalidOption(LeafwingError):
     def __init__(self, name: str, value: object, reason: str, *, owner: str = "", flag: str = "") -> None:
         self.name, self.value, self.reason, self.owner, self.flag = name, value, reason, owner, flag or name
         self.shown = visible(str(value), 300)
-        shown = value if isinstance(value, bool | int | float | tuple | list | None) else self.shown
-        super().__init__(f"{self._prefix()}{name}={shown!r}: {reason}")
+        if not isinstance(value, str | os.PathLike):
+            text = " ".join(self.shown.split())
+            self.shown = text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
+        is_plain = isinstance(value, bool | int | float | tuple | list | None)
+        super().__init__(f"{self._prefix()}{name}={self.shown if is_plain else repr(self.shown)}: {reason}")
 
     def _prefix(self) -> str:
         return f"{self.owner}: " if self.owner else ""

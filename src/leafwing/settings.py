@@ -8,6 +8,7 @@ here imports torch.
 from __future__ import annotations
 
 import ast
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
@@ -231,6 +232,11 @@ ARGUMENT_HELP = {
     "replay": "Start from the settings of an earlier run (its folder or run.json); options given here take precedence.",
 }
 """Help texts of those that are arguments in Python too, with the names of flags."""
+INSTEAD = {
+    "labels": "Labels are given with their images: leafwing.train((images, labels), ...)",
+    "input": "Save an array with numpy.save('inputs.npy', array) and give its path",
+}
+"""What to do instead of giving arrays and lists as settings that are texts."""
 
 
 @dataclass(frozen=True)
@@ -245,6 +251,7 @@ class Setting:
         help: docstring of the field, with the default.
         choices: the possible values, if there are few.
         is_closed: whether no other values are possible.
+        is_text: whether all values are texts.
     """
 
     name: str
@@ -254,6 +261,7 @@ class Setting:
     help: str
     choices: tuple[str, ...] = ()
     is_closed: bool = False
+    is_text: bool = False
 
     def convert(self, value: object) -> Any:
         """The value of a command line or a keyword argument, in this setting's type.
@@ -268,8 +276,12 @@ class Setting:
             if value not in self.choices:
                 raise InvalidOption(self.name, value, f"choose from {', '.join(self.choices)}")
             return value
-        if self.choices and str(value).partition(":")[0] not in self.choices:
-            raise InvalidOption(self.name, value, f"choose from {', '.join(self.choices)}")
+        if self.choices:  # of a device, which may be torch's
+            if str(value).partition(":")[0] not in self.choices:
+                raise InvalidOption(self.name, value, f"choose from {', '.join(self.choices)}")
+            return str(value)
+        if self.is_text:
+            return self._text(value)
         kind = get_args(self.type)[1] if get_origin(self.type) is Annotated else self.type
         if kind == "count":
             return count(value, self.name)  # type: ignore[arg-type]
@@ -282,6 +294,19 @@ class Setting:
                 raise InvalidOption(self.name, value, "must be true or false")
             return str(value).lower() == "true"
         return value
+
+    def _text(self, value: object) -> str:
+        """A text, a path or a number as text.
+
+        Raises:
+            InvalidOption: something else; the message says what the setting means.
+        """
+        if isinstance(value, str | os.PathLike):
+            return os.fspath(value)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return str(value)
+        instead = INSTEAD.get(self.name, self.help)
+        raise InvalidOption(self.name, value, f"must be text, not {type(value).__name__}. {instead}")
 
 
 @cache
@@ -302,7 +327,7 @@ def all_settings() -> dict[str, Setting]:
             if "Default:" not in text:
                 default = f"{item.default:,}" if item.type == "Count" else item.default
                 text += f" Default: {'none' if default is None else default}."
-            settings[item.name] = Setting(item.name, section, plain, item.default, text, choices, is_closed)
+            settings[item.name] = Setting(item.name, section, plain, item.default, text, choices, is_closed, types == [str])
     return settings
 
 

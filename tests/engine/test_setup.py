@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from leafwing.engine import setup
 
@@ -25,3 +26,7 @@ def test_bf16_is_chosen_where_it_is_faster(
     assert chosen.precision == ("bf16" if fast else "fp32")
     assert processor in chosen.why["precision"]
     assert chosen.products == bool(capabilities.get("amx_bf16"))
+
+
+def test_a_device_of_torch_is_one_by_its_name() -> None:
+    assert setup.choose(torch.device("cpu")) == setup.choose("cpu")

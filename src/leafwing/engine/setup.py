@@ -54,7 +54,7 @@ class Setup:
 
 
 def choose(
-    device: str = "auto",
+    device: str | torch.device = "auto",
     precision: str = "auto",
     threads: int | None = None,
     *,
@@ -79,6 +79,7 @@ def choose(
         return default if requested is None else requested
 
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    device = str(device)  # also a torch.device
     kind = device.partition(":")[0]
     if device == "auto":
         device = kind = next(name for name in ("cuda", "mps", "cpu") if available[name])
