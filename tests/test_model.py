@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from leafwing import recipes
@@ -188,11 +189,12 @@ def test_sampling_does_not_change_training(plain: Model) -> None:
     assert not any(module.training for module in net.modules())
 
 
-def test_training_mode_is_restored_even_when_generating_fails(plain: Model) -> None:
+def test_training_mode_is_restored_even_when_generating_fails(plain: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     net = plain.game.players["G"].net
     net.train()
+    monkeypatch.setattr(net, "forward", lambda latents: latents @ latents.new_zeros(999, 1))
     with pytest.raises(RuntimeError):
-        plain.generate(torch.zeros(2, 999))
+        plain.sample(2)
     assert all(module.training for module in net.modules())
     net.eval()
 
@@ -393,6 +395,24 @@ def test_an_unknown_label_is_an_error_that_lists_the_known_ones(conditions: Mode
 def test_invalid_numbers_are_rejected_by_name(plain: Model, n: int, seed: int, message: str) -> None:
     with pytest.raises(LeafwingError, match=message):
         plain.sample(n, seed)
+
+
+def test_numbers_of_numpy_are_numbers_and_fractions_are_refused(plain: Model) -> None:
+    assert torch.equal(plain.sample(np.int64(2), np.uint32(3)), plain.sample(2, 3))  # type: ignore[arg-type]
+    for call in (plain.sample, plain.latents, plain.grid, plain.conditions):
+        for n, seed in ((2.5, 0), (2, 0.5)):
+            with pytest.raises(LeafwingError, match=r"(n=2|seed=0)\.5: must be a whole number"):
+                call(n, seed)  # type: ignore[arg-type]
+
+
+def test_latents_and_samples_from_outside_are_arrays_or_tensors_of_the_right_shape(plain: Model) -> None:
+    latents = plain.latents(2)
+    assert torch.equal(plain.generate(latents.double().numpy()), plain.generate(latents))  # type: ignore[arg-type]
+    for wrong in (latents[0], latents[:, 1:], latents[None], latents.long(), latents[:, 1:].numpy()):
+        with pytest.raises(LeafwingError, match=rf"latents: give .* shape \(n, {latents.shape[1]}\), .* of shape \("):
+            plain.generate(wrong)  # type: ignore[arg-type]
+    with pytest.raises(LeafwingError, match=r"samples: give a tensor or an array \(n, .*, not Image; `leafwing score`"):
+        plain.judge(Image.new("RGB", (16, 16)))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("batch", [0, -1])

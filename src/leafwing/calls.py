@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import cache, wraps
-from numbers import Real
+from numbers import Integral, Real
 from pathlib import Path
 from types import FunctionType, UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -133,6 +133,8 @@ def convert(function: Callable[..., Any], name: str, value: Any, kind: Any) -> A
         LeafwingError: a plain value of another kind, or any value of another kind than text and paths where only these are expected.
     """
     kinds = kinds_of(kind)
+    if kinds and int in kinds and not isinstance(value, bool) and isinstance(value, Integral):
+        return int(value)  # numpy's are no seeds for torch
     if kinds is None or any(fits(value, one) for one in kinds):
         return value
     if str in kinds and (isinstance(value, os.PathLike) or type(value).__name__ == "device"):
@@ -147,9 +149,10 @@ def convert(function: Callable[..., Any], name: str, value: Any, kind: Any) -> A
     if isinstance(value, int | float) and not isinstance(value, bool) and str in kinds:
         return str(value)
     words = " or ".join(dict.fromkeys(WORDS.get(one, f"a {one.__name__}") for one in kinds))
-    reason = f"must be {words}, not {type(value).__name__}. {about(function, name)}{advice(function)}"
+    instead = ""
     if is_text and Path in kinds and hasattr(value, "__len__"):
-        reason += " Save images with numpy.save('images.npy', images) and give that path"
+        instead = "; save images with numpy.save('images.npy', images) and give that path"
+    reason = f"must be {words}, not {type(value).__name__}{instead}. {about(function, name)}{advice(function)}"
     raise InvalidOption(name, value, reason, owner=label(function))
 
 

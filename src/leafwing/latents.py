@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
@@ -23,6 +24,26 @@ def numbered_latents(prior: Prior, n: int, seed: int, first: int = 0) -> Tensor:
     numbers = range(first // BLOCK, -(-(first + n) // BLOCK))
     blocks = [prior(BLOCK, "cpu", torch.Generator().manual_seed(seed << 24 | number)) for number in numbers]
     return torch.cat(blocks)[first % BLOCK :][:n]
+
+
+def check_latents(latents: Tensor | np.ndarray, prior: Prior | None) -> Tensor:
+    """Latents from outside, (n, size); an array as float32.
+
+    Args:
+        latents: a tensor or an array.
+        prior: where those of the output come from; None: any size.
+
+    Raises:
+        LeafwingError: another shape than (n, size), or numbers that are not floating-point.
+    """
+    latents = torch.from_numpy(latents).float() if isinstance(latents, np.ndarray) else latents
+    size = None if prior is None else prior(1, "cpu", torch.Generator()).shape[1]
+    if latents.dim() != 2 or size not in (None, latents.shape[1]) or not latents.is_floating_point():
+        raise LeafwingError(
+            f"latents: give floating-point numbers of shape (n, {size or 'size'}), such as model.latents(n), not {latents.dtype} of "
+            f"shape {tuple(latents.shape)}"
+        )
+    return latents
 
 
 def sweep(latents: Tensor, codes: Mapping[str, int], code: str, values: Sequence[float] | None = None) -> Tensor:

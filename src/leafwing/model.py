@@ -21,7 +21,7 @@ from leafwing.engine.sizes import AnySize, Piece, assemble, check_images, check_
 from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
 from leafwing.fields import Field
 from leafwing.game import Batch, Clock, DataSpec, Game, Nets, Output, eval_mode
-from leafwing.latents import BLOCK, numbered_latents, sweep, walk
+from leafwing.latents import BLOCK, check_latents, numbered_latents, sweep, walk
 from leafwing.pixels import set_layout
 from leafwing.quantities import check_seed, whole
 from leafwing.runs import ROOT, Run
@@ -191,9 +191,7 @@ class Model:
 
     def _latents(self, output: Output, n: int, seed: int, first: int = 0) -> Tensor | None:
         """The same; None for an output without latents."""
-        if n < 1:
-            raise InvalidOption("n", n, "must be at least 1")
-        check_seed(seed)
+        n, seed = whole(n, "n", 1), check_seed(seed)
         if (prior := output.prior) is None:
             return None
         return numbered_latents(prior, n, seed, first).to(self.device)
@@ -213,6 +211,7 @@ class Model:
             LeafwingError: unknown conditions or values, or some that must be specified.
         """
         chosen = self.find_output(output)
+        n, seed = whole(n, "n", 0), check_seed(seed)
         return resolve(chosen, self.spec, self.examples, n, seed, conditions).to(self.device)
 
     def sample(self, n: int, seed: int = 0, *, output: str | None = None, batch: int = BLOCK, **conditions: Any) -> Tensor:
@@ -471,6 +470,7 @@ class Model:
         judge = self.game.abilities.judge
         if judge is None:
             raise LeafwingError("this game has no critic that scores single samples: see `leafwing recipes`")
+        samples = samples_to_network(samples, kind := self.kind(self.output), kind.shape)
         return self._in_batches(judge, samples, batch, self.conditions(len(samples), seed, **conditions))
 
     @torch.no_grad()
@@ -528,6 +528,7 @@ class Model:
             same_noise: all samples have the noise of the first one, so that they differ only by latents and conditions.
         """
         chosen = self.find_output(output)
+        latents = None if latents is None else check_latents(latents, chosen.prior)
         n = len(next(iter(conditions.values()), ()) if latents is None else latents)
         inputs = self.conditions(n, seed, output=output, **conditions)
         return self._stream(chosen, latents, inputs, seed, batch, pad, part, first, same_noise)

@@ -116,6 +116,13 @@ def test_labels_given_with_a_data_set_replace_its_own() -> None:
     assert "The labels of its items are not used, because others are given with them." in loaded.notes
 
 
+def test_labels_that_cannot_be_used_are_not_dropped_in_silence() -> None:
+    with pytest.raises(LeafwingError, match=r"a tuple is images and their labels .* not \(ndarray, set\)"):
+        data.load((PICTURES, set(range(12))), size=16)
+    dataset = data.load([{"x": picture, "y": 1, "id": 2} for picture in PICTURES], size=16)
+    assert dataset.notes == ["Not used of its items: y, id. The key of a class is label."]
+
+
 def test_items_of_several_kinds() -> None:
     sizes = data.load(Changed(lambda photo, label, index: (photo.resize((30 + index, 40)), label)), size=16)
     assert len(sizes) == 12
@@ -214,6 +221,8 @@ def test_a_data_set_is_a_source(tmp_path: Path) -> None:
         leafwing.resume(run.folder, images=24, source=images)
         with pytest.raises(LeafwingError, match="size=32: a Dataset has been read already: give its options to data"):
             leafwing.train(images, size=32, out=tmp_path / "no")
+        for size in (16, "16", "16x16", (16, 16)):
+            assert data.load(images, size=size).fingerprint == data.load(images).fingerprint
     with pytest.raises(LeafwingError, match=r"this Dataset of digits is not as data\.load returns it now"):
         leafwing.train(data.load("digits", size=16).split(100)[0], out=tmp_path / "no", **network)
     with pytest.raises(LeafwingError, match="a Dataset has been read already"):

@@ -21,6 +21,7 @@ pytestmark = pytest.mark.machine
 @pytest.mark.parametrize(("text", "numbers"), [("3", [3]), ("3,5, 8", [3, 5, 8]), ("0:3", [0, 1, 2]), ("7,0:2", [7, 0, 1])])
 def test_numbers(text: str, numbers: list[int]) -> None:
     assert parse_numbers("samples", text) == numbers
+    assert parse_numbers("samples", numbers) == numbers
 
 
 @pytest.mark.parametrize("text", ["", "x", "1.5", "-1", "3:", "2:2", "99999999999"])

@@ -21,6 +21,7 @@ from leafwing.data import formats
 from leafwing.data.arrays import IMAGES, ONE_HOT, row_entries, source_of
 from leafwing.data.dataset import Dataset
 from leafwing.data.label_lists import LABEL, class_name
+from leafwing.data.options import parse_size
 from leafwing.data.pictures import UnusableImageError
 from leafwing.data.sources import DAMAGED, Column, Source
 from leafwing.errors import InvalidOption, LeafwingError
@@ -100,7 +101,10 @@ def check_options(data: Dataset, options: Mapping[str, Any]) -> None:
     """Checks that options given with a data set are those it was loaded with, or not given."""
     defaults = {"fit": "crop", "background": "white", "mirror": False}
     for name, value in options.items():
-        if value != defaults.get(name) and value != data.options.get(name):
+        if value == defaults.get(name):
+            continue
+        same = str if name not in ("size", "crop_from") else lambda size: size and parse_size(size)
+        if same(value) != same(data.options.get(name)):
             raise InvalidOption(name, value, "a Dataset has been read already: give its options to data.load")
 
 
@@ -144,7 +148,7 @@ def _split(path: Path, value: Any) -> tuple[Any, _Items | None]:
         images, labels = value
         if labels is None:
             return images, None
-        if hasattr(labels, "__len__") and not isinstance(labels, str | bytes | Mapping):
+        if hasattr(labels, "__len__") and not isinstance(labels, str | bytes | Mapping | set | frozenset):
             first = _plain(next(iter(labels), None))
             if _is_array(labels) or first is None or isinstance(first, int | float | str):
                 return images, _Items([*labels], None)
@@ -232,6 +236,8 @@ def _open_items(path: Path, items: Any) -> tuple[Source, _Items | None]:
         )
     source.sequential = True
     if label_key is None:
+        if unused := [str(key) for key in first if key != picture_key] if isinstance(first, Mapping) else []:
+            source.notes.append(f"Not used of its items: {', '.join(unused)}. The key of a class is {LABEL[0]}.")
         return source, None
     label = _plain(first[label_key])
     if isinstance(label, bool) or not isinstance(label, int | str):

@@ -190,14 +190,14 @@ def check(
     whole: tuple[int, ...] | None = None
     if crop_from is not None:
         both = isinstance(crop_from, tuple | list) or bool(re.search("[xX×]", str(crop_from)))
-        whole = _size(crop_from, "crop_from")[: 2 if both else 1]
+        whole = parse_size(crop_from, "crop_from")[: 2 if both else 1]
     return Options(
-        None if size is None else _size(size), channels, fit, background, _colour(background), whole, chosen,
+        None if size is None else parse_size(size), channels, fit, background, _colour(background), whole, chosen,
         tones.parse(levels, "levels"), tones.parse(input_levels, "input_levels"), labels,
     )  # fmt: skip
 
 
-def _size(size: Size, option: str = "size") -> tuple[int, int]:
+def parse_size(size: Size, option: str = "size") -> tuple[int, int]:
     """Height and width in pixels."""
     error = InvalidOption(
         option, size, f"give one number for a square (64) or height x width (64x96), each from 1 to {LARGEST} pixels"

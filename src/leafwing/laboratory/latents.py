@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -24,13 +24,14 @@ Conditions = Mapping[str, Any]
 NO_CONDITIONS: Conditions = MappingProxyType({})
 
 
-def parse_numbers(name: str, text: str, most: int = 2**32 - 1) -> list[int]:
-    """Non-negative integers from text such as `3,5,8` or `0:10`, which is 0 to 9.
+def parse_numbers(name: str, value: str | int | Sequence[int], most: int = 2**32 - 1) -> list[int]:
+    """Non-negative integers from text such as `3,5,8` or `0:10`, which is 0 to 9, or from these numbers themselves.
 
     Raises:
         LeafwingError: invalid text; the message names the option, the invalid part and the format.
     """
     numbers: list[int] = []
+    text = ",".join(map(str, value)) if isinstance(value, Sequence) and not isinstance(value, str) else str(value)
     for part in text.split(","):
         first, colon, last = part.strip().partition(":")
         ends = (first, last) if colon else (first,)
