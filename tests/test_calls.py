@@ -52,7 +52,7 @@ def test_every_function_refuses_an_argument_that_it_does_not_have(name: str, tmp
 @pytest.mark.parametrize(("cls", "name"), METHODS, ids=lambda value: getattr(value, "__name__", value))
 def test_every_method_refuses_what_its_signature_does_not_have(cls: type, name: str) -> None:
     method = getattr(cls, name)
-    with pytest.raises(LeafwingError, match=rf"{cls.__name__}\.{name} takes \d arguments without a name, not 20"):
+    with pytest.raises(LeafwingError, match=rf"{cls.__name__}\.{name} takes \d arguments? without a name, not 20"):
         method(object(), *range(20))
 
 
@@ -114,6 +114,21 @@ def test_a_path_or_a_device_may_stand_for_text(model: leafwing.Model, tmp_path: 
 def test_numbers_may_be_text(model: leafwing.Model) -> None:
     assert torch.equal(model.sample("2", seed="3"), model.sample(2, seed=3))  # type: ignore[arg-type]
     assert model.grid("4").size == model.grid(4).size  # type: ignore[arg-type]
+
+
+def test_arguments_that_need_a_name_are_not_counted_as_those_without() -> None:
+    @checked
+    def example(first: int, *, second: int = 0, third: int) -> tuple[int, int, int]:
+        return first, second, third
+
+    for call, message in (
+        (lambda: example(1, 2, third=3), "example takes 1 argument without a name, not 2"),  # type: ignore[misc]
+        (lambda: example(1, first=2, third=3), "example got first twice, by its place and by its name"),  # type: ignore[misc]
+        (lambda: example(1), "example needs third"),  # type: ignore[call-arg]
+        (lambda: example(), "example needs first and third"),  # type: ignore[call-arg]
+    ):
+        with pytest.raises(LeafwingError, match=message):
+            call()
 
 
 def test_what_a_signature_cannot_say_is_not_examined() -> None:

@@ -17,6 +17,7 @@ from leafwing.quantities import (
     check_seed,
     count,
     duration,
+    plural,
     real,
     show_bytes,
     show_count,
@@ -202,3 +203,8 @@ def test_seeds_have_32_bits() -> None:
     for seed in (-1, 4_294_967_296):
         with pytest.raises(LeafwingError, match="seed"):
             check_seed(seed)
+
+
+def test_numbers_agree_with_their_nouns() -> None:
+    shown = [plural(number, "sample") for number in (0, 1, 2, 1_234_567, 1.5)]
+    assert shown == ["0 samples", "1 sample", "2 samples", "1,234,567 samples", "1.5 samples"]

@@ -15,6 +15,7 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
 from leafwing.option_names import OPTIONS, find
+from leafwing.quantities import plural
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Class = TypeVar("Class", bound=type)
@@ -86,7 +87,9 @@ def explain(function: Callable[..., Any], signature: inspect.Signature, position
         elif not is_open:
             problems.append(f"has no argument {name!r}{did_you_mean(name, names)}")
     if positional > len(ordered):
-        problems.append(f"takes {len(ordered)} arguments without a name, not {positional}: write NAME=VALUE for the others")
+        problems.append(
+            f"takes {plural(len(ordered), 'argument')} without a name, not {positional}: write NAME=VALUE for the others"
+        )
     if twice := [name for name in ordered[:positional] if name in named]:
         problems.append(f"got {twice[0]} twice, by its place and by its name")
     missing = [

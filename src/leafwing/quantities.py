@@ -120,8 +120,8 @@ def show_count(number: float) -> str:
 
 
 def plural(number: float, noun: str) -> str:
-    """A number with its noun: 1 seed, 2 seeds."""
-    return f"{number:g} {noun}{'' if number == 1 else 's'}"
+    """A number with its noun: 1 seed, 2,000 samples, 1.5 minutes."""
+    return f"{number:{',' if isinstance(number, int) else 'g'}} {noun}{'' if number == 1 else 's'}"
 
 
 def show_duration(seconds: float) -> str:

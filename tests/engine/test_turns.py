@@ -259,6 +259,16 @@ def test_out_of_memory_leads_to_smaller_micro_batches(player: str, error: Except
     assert weights(limited).shape == weights(plain).shape
 
 
+def test_a_unit_has_the_turns_of_its_round_that_are_taken_then() -> None:
+    game = make_game()
+    first, second = game.turns
+    game.turns = [first, replace(second, same_round=True, every=2), replace(second, same_round=True), first]
+    assert game.unit(0) == game.turns[:3]
+    assert game.unit(0, Clock(0, 100, 4)) == game.turns[:3]
+    assert game.unit(0, Clock(0, 100, 3)) == game.turns[:1], "after one that is not taken, the round is not there any more"
+    assert game.unit(3) == game.unit(3, Clock(0, 100, 3)) == [first]
+
+
 def test_out_of_memory_in_the_second_turn_of_a_unit_does_not_repeat_the_first() -> None:
     def make_shared() -> Game:
         game = make_game()
