@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 import leafwing
+from leafwing import optional
 from leafwing.commands import stopping
 from leafwing.commands.comparison.record import Content, Record, settle_features
 from leafwing.commands.evaluate import evaluate
@@ -148,7 +150,7 @@ def test_early_stopping_records_its_features_and_continues_with_them(
     assert run.metrics()[0]["protocol"]["features"] == "lite0"
     with monkeypatch.context() as patch:
         patch.setattr(lite0, "is_installed", lambda: False)
-        patch.setattr(lite0, "MODULE", "no_such_module")
+        patch.setitem(sys.modules, optional.LITE0, None)
         before = (run.folder / "run.json").read_bytes()
         with pytest.raises(LeafwingError, match=r"stops by kid of the features lite0\. .*pip install"):
             leafwing.resume(run.folder, images=16)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from leafwing import optional
 from leafwing.errors import LeafwingError
 from leafwing.metrics.features import load_features
 from leafwing.metrics.photographs import at_size
@@ -65,7 +67,7 @@ def test_weights_may_be_in_a_file_without_the_package(tmp_path: Path, monkeypatc
     package = lite0.weights_file()
     assert package is not None
     shutil.copy(package, tmp_path / "weights.pth")
-    monkeypatch.setattr(lite0, "MODULE", "no_such_module")
+    monkeypatch.setitem(sys.modules, optional.LITE0, None)
     assert load_features("lite0", None, weights=tmp_path / "weights.pth").digest == lite0.SHA256
 
 

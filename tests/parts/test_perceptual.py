@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 from torch import nn
 
+from leafwing import optional
 from leafwing.engine.augmentation import Augmentation, AugmentOption
 from leafwing.errors import LeafwingError
 from leafwing.game import DataSpec, Nets, Round
@@ -61,7 +64,7 @@ def test_auto_takes_the_classifier_for_colours_if_it_is_installed(monkeypatch: p
 
 
 def test_a_missing_package_is_an_error_before_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lite0, "MODULE", "no_such_module")
+    monkeypatch.setitem(sys.modules, optional.LITE0, None)
     lite0.load.cache_clear()
     with pytest.raises(LeafwingError, match="pip install"):
         PerceptualLoss("lite0").prepare(torch.device("cpu"))
