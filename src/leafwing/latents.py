@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import Literal
 
 import numpy as np
@@ -124,10 +124,5 @@ def walk(ends: Tensor, count: int, loop: bool = True) -> Tensor:
     """
     legs = [*pairwise([*ends, *(ends[:1] if loop else ())])]
     positions = [i * len(legs) / (count if loop else count - 1) for i in range(count)]
-    starts = [min(int(position), len(legs) - 1) for position in positions]
-    return torch.cat(
-        [
-            interpolate_latents(*legs[leg], torch.tensor([position - leg]))
-            for leg, position in zip(starts, positions, strict=True)
-        ]
-    )
+    parts = groupby(positions, lambda position: min(int(position), len(legs) - 1))
+    return torch.cat([interpolate_latents(*legs[leg], torch.tensor([at - leg for at in part])) for leg, part in parts])

@@ -190,6 +190,7 @@ class Scene:
             return sheet.image()
         image = sheet.image(scale=self.scale)
         while max(image.size) < self.size:  # then it is reduced, and texts stay sharp
-            self.scale += 1
+            # Titles do not grow, so this is never too much.
+            self.scale = max(self.scale + 1, int(self.scale * self.size / max(image.size)))
             image = sheet.image(scale=self.scale)
         return layout.fit(image, self.size, self.size)
