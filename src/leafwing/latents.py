@@ -124,5 +124,8 @@ def walk(ends: Tensor, count: int, loop: bool = True) -> Tensor:
     """
     legs = [*pairwise([*ends, *(ends[:1] if loop else ())])]
     positions = [i * len(legs) / (count if loop else count - 1) for i in range(count)]
-    parts = groupby(positions, lambda position: min(int(position), len(legs) - 1))
-    return torch.cat([interpolate_latents(*legs[leg], torch.tensor([at - leg for at in part])) for leg, part in parts])
+    path = []
+    for leg, part in groupby(positions, lambda position: min(int(position), len(legs) - 1)):
+        start, end = legs[leg]
+        path.append(interpolate_latents(start, end, torch.tensor([position - leg for position in part])))
+    return torch.cat(path)
