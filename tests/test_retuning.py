@@ -324,12 +324,15 @@ def test_flags_of_train_are_refused_as_its_other_options_are(run: Path, capsys: 
     flags = {flag.replace("_", "-") for flag in {*cli.switches(["train"]), *of_recipes}} - cli.switches(["resume"])
     assert flags >= {"--mirror", "--no-mirror", "--dry-run", "--matching"}
     flags = {flag for flag in flags if not flag.startswith(("--empty", "--help", "--version", "-h"))}
-    for flag in sorted(flags):
-        for words in ([str(run), flag], [str(run), flag, "--json"], [flag, str(run)]):
-            assert cli.run(["resume", *words]) == 2
-            message = capsys.readouterr().err
-            assert message.startswith(f"leafwing: {flag}: "), message
-            assert "resume continues with the settings of the run" in message
+    for flag, words in [
+        *((flag, [str(run), flag]) for flag in sorted(flags)),
+        ("--mirror", [str(run), "--mirror", "--json"]),
+        ("--no-mirror", ["--no-mirror", str(run)]),
+    ]:
+        assert cli.run(["resume", *words]) == 2
+        message = capsys.readouterr().err
+        assert message.startswith(f"leafwing: {flag}: "), message
+        assert "resume continues with the settings of the run" in message
     assert cli.run(["resume", str(run), "--mirror", "yes"]) == 2
     assert "--mirror yes: resume continues with the settings" in capsys.readouterr().err
 
