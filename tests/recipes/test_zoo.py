@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image as Picture
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, huber_loss
 
@@ -280,7 +281,8 @@ def test_attributes_are_set_from_the_command_line(tmp_path: Path) -> None:
     from leafwing import cli
 
     run = leafwing.train("sprites", "sggan_sparse", images=8, out=tmp_path / "run", labelled=12, width_d=4, blocks=1, **TINY)
-    picture = next(run.folder.glob("samples/*.png"))
+    picture = tmp_path / "grey.png"
+    Picture.new("RGB", (16, 16), "grey").save(picture)
     command = ["translate", str(run.folder), str(picture), "--out", str(tmp_path / "out")]
     assert cli.run(command) == 2, "nothing is set"
     assert not (tmp_path / "out").exists()
