@@ -99,11 +99,14 @@ def test_training_restores_the_number_of_threads(tmp_path: Path) -> None:
 def simulate_busy_core(monkeypatch: pytest.MonkeyPatch, slow_from: int) -> list[int]:
     """Training with two threads is slow from `slow_from` images on; returns the number of threads at each tick."""
     counts: list[int] = []
+    is_slow = False
     check = thread_check.ThreadMonitor.check
 
     def check_simulated(self: Any, tick: Any) -> dict[str, Any]:
+        nonlocal is_slow
         counts.append(torch.get_num_threads())
-        slow = tick.clock.images >= slow_from and torch.get_num_threads() > 1
+        is_slow = tick.clock.images >= slow_from
+        slow = is_slow and torch.get_num_threads() > 1
         simulated = SimpleNamespace(
             clock=tick.clock, seconds=float(tick.clock.images), images_per_second=10.0 if slow else 100.0
         )
@@ -111,7 +114,9 @@ def simulate_busy_core(monkeypatch: pytest.MonkeyPatch, slow_from: int) -> list[
 
     monkeypatch.setattr(thread_check.ThreadMonitor, "check", check_simulated)
     monkeypatch.setattr(
-        thread_check, "measure_thread_speeds", lambda *numbers: {count: 100.0 if count == 1 else 30.0 for count in numbers}
+        thread_check,
+        "measure_thread_speeds",
+        lambda *numbers: {count: 30.0 if count > 1 and is_slow else 100.0 for count in numbers},
     )
     monkeypatch.setattr(thread_check, "PATIENCE", 0.0)
     monkeypatch.setattr(thread_check, "cores", lambda: 2)
@@ -159,6 +164,27 @@ def test_auto_changes_threads_at_recorded_points_that_resume_and_replay_repeat(
     assert Run(resumed.folder).history.thread_changes == changes
     leafwing.resume(run.folder, images="+32", threads=2)
     assert Run(run.folder).history.thread_changes == ()
+
+
+def test_auto_begins_with_the_number_of_threads_that_is_fastest_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A busy core makes two threads wait for each other, and the first tick may be minutes away."""
+    monkeypatch.setattr(setup, "cores", lambda: 2)
+    torch.set_num_threads(2)
+    counts = simulate_busy_core(monkeypatch, slow_from=0)
+    speeds = {1: 100.0, 2: 30.0}
+    monkeypatch.setattr(thread_check, "measure_thread_speeds", lambda *numbers: speeds)
+    run = leafwing.train("ring", out=tmp_path / "run", **TINY, threads="auto")
+    assert set(counts) == {1}
+    assert [(change.images, change.threads) for change in run.history.thread_changes] == [(0, 2), (0, 1)]
+    counts.clear()
+    again = leafwing.train(replay=run.folder, out=tmp_path / "again")
+    assert set(counts) == {1}
+    assert [*again.weights().values()][-1].read_bytes() == [*run.weights().values()][-1].read_bytes()
+    plan = leafwing.commands.forecast("ring", **TINY, threads="auto")
+    assert plan["images_per_second"] > 0
+    assert torch.get_num_threads() == 2
 
 
 def test_a_warning_that_no_longer_holds_is_not_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

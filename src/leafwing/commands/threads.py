@@ -54,6 +54,11 @@ class ThreadMonitor:
         self.slow_since: float | None = None
         self.last_measured, self.pause = time.monotonic(), PATIENCE
         self.warned = False
+        if self.adaptive and self.monitored and not self.scheduled:
+            # A tick may be minutes away if threads wait for each other.
+            threads = torch.get_num_threads()
+            if (better := fastest_threads(threads, self.max_threads)) != threads:
+                self._change(start, threads, better)
 
     def check(self, tick: Tick) -> dict[str, Any]:
         """Measures and acts at a tick: changes the number of threads, or warns once. Returns the changes, for the log."""
@@ -72,7 +77,7 @@ class ThreadMonitor:
         if not self.adaptive:
             self._warn(tick, threads, better)
             return {}
-        self._change(tick, threads, better)
+        self._change(tick.clock.images, threads, better)
         return {"threads": better}
 
     def _should_measure(self, tick: Tick, threads: int) -> bool:
@@ -88,19 +93,11 @@ class ThreadMonitor:
         return useful and not self.warned and time.monotonic() - self.last_measured >= self.pause
 
     def _fastest(self, threads: int) -> int:
-        """The number of threads that is clearly faster than the current one in two measurements; the current one if none is."""
-        counts = sorted({1, *(max(1, self.max_threads >> i) for i in range(self.max_threads.bit_length())), threads})
-        results = []
-        for _ in range(2):
-            speed = measure_thread_speeds(*counts)
-            fastest = max(speed, key=lambda count: speed[count])
-            results.append(fastest if speed[fastest] >= SPEEDUP * speed[threads] else threads)
+        """See `fastest_threads`; sets the pause until the next measurement."""
+        better = fastest_threads(threads, self.max_threads)
         self.last_measured = time.monotonic()
-        if results[0] == results[1] != threads:
-            self.pause = PATIENCE
-            return results[0]
-        self.pause = min(2 * self.pause, LONGEST_PAUSE)
-        return threads
+        self.pause = PATIENCE if better != threads else min(2 * self.pause, LONGEST_PAUSE)
+        return better
 
     def _warn(self, tick: Tick, threads: int, better: int) -> None:
         speed = measure_thread_speeds(threads, better)
@@ -114,9 +111,20 @@ class ThreadMonitor:
             f"--threads auto, which adapts by itself. The weights then match an undisturbed run up to rounding, no longer bit for bit"
         )
 
-    def _change(self, tick: Tick, threads: int, better: int) -> None:
+    def _change(self, images: int, threads: int, better: int) -> None:
         torch.set_num_threads(better)
         self.slow_since = None
-        self.changes.append(ThreadChange(tick.clock.images, better))
+        self.changes.append(ThreadChange(images, better))
         self.run.update(thread_changes=tuple(self.changes))
-        self.progress.say(f"{tick.clock.images:,} images: {better} CPU threads from now on, {threads} before")
+        self.progress.say(f"{images:,} images: {better} CPU threads from now on, {threads} before")
+
+
+def fastest_threads(threads: int, most: int) -> int:
+    """The number of threads, up to `most`, that is clearly faster than `threads` at present in two measurements; else `threads`."""
+    counts = sorted({1, *(max(1, most >> i) for i in range(most.bit_length())), threads})
+    results = []
+    for _ in range(2):
+        speed = measure_thread_speeds(*counts)
+        fastest = max(speed, key=lambda count: speed[count])
+        results.append(fastest if speed[fastest] >= SPEEDUP * speed[threads] else threads)
+    return results[0] if results[0] == results[1] else threads
