@@ -186,6 +186,16 @@ def test_a_busy_machine_is_named_where_the_speed_decides(
     assert not any(text in line for line in listener.lines)
 
 
+def test_the_smallest_class_is_that_of_the_images_to_train_on(tmp_path: Path) -> None:
+    source = write(tmp_path / "photos", {"a": 30, "b": 50})
+    whole = recommend.facts_of(source, {"size": 16}, Reporter())
+    assert (whole.pictures, whole.smallest) == (80, 30)
+    part = recommend.facts_of(source, {"size": 16, "hold_out": 40}, Reporter())
+    assert part.pictures == 40
+    assert part.smallest is not None
+    assert 5 <= part.smallest <= 20
+
+
 def test_a_busy_machine_is_measured_with_one_thread_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source, counts = write(tmp_path / "photos", {"": 24}), []
 

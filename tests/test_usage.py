@@ -42,6 +42,8 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("sample last --scale 2.5", ["--scale 2.5: must be a whole number"]),
         ("train photos --recipe dcgan --seed=1.5", ["--seed 1.5: must be a whole number"]),
         ("compare photos", ["type leafwing compare SOURCE --recipes dcgan,lsgan; leafwing compare --help"]),
+        ("train photos --time 20 minutes", ["write --time 20m;"]),
+        ("train photos --time 2 h", ["write --time 2h;"]),
         ("train photos --size 64 64", ["write --size 64x64 (height x width)", "leafwing train --help"]),
         ("train photos --mirror yes", ["--mirror is on or off", "leave out 'yes'"]),
         ("train photos --images 5k more", ["--images takes one value, 5k: leave out 'more'"]),

@@ -336,10 +336,15 @@ class Run:
                 f"again: leafwing train --from {shlex.quote(str(self.folder))}"
             )
         if images is not None and images not in weights:
-            raise LeafwingError(
-                f"{self.folder} has no checkpoint at {images:,} images; available: {', '.join(map(str, weights))}"
-            )
+            raise self.no_checkpoint(images)
         return weights[max(weights) if images is None else images]
+
+    def no_checkpoint(self, images: int, or_all: str = "") -> LeafwingError:
+        """The error about a checkpoint that does not exist, at so many images, with the nearest one."""
+        weights = list(self.weights())
+        nearest = f"; the nearest is {min(weights, key=lambda shown: abs(shown - images))}" if len(weights) > 1 else ""
+        existing = ", ".join(map(str, weights))
+        return LeafwingError(f"{self.folder} has no checkpoint at {images:,} images; available: {existing}{or_all}{nearest}")
 
     def _had_checkpoint(self, shown: int) -> bool:
         """Whether weights were written, as far as the other files show; `shown` is the number of images in the log."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Collection, Sequence
 from itertools import takewhile
@@ -14,6 +15,10 @@ LISTS = ("--recipes", "--metrics", "--seeds", "--fields")
 """Options whose value is a list with commas."""
 SWITCH_PATHS = ("--folder", "--grid", "--npz")
 """Switches that look like the path of an output."""
+
+
+UNIT = re.compile(r"s(ec(ond)?s?)?|m(in(ute)?s?)?|h(ours?|rs?)?|d(ays?)?")
+"""How people write the unit of a duration as a word of its own."""
 
 
 def explain_extra(word: str, words: Sequence[str], switches: Collection[str]) -> str:
@@ -35,6 +40,8 @@ def explain_extra(word: str, words: Sequence[str], switches: Collection[str]) ->
             return f"a list has commas: write {option} {','.join(text.strip(',') for text in [before, *more])}"
         if option == "--size" and word.isdecimal():
             return f"write --size {before}x{word} (height x width)"
+        if option == "--time" and (unit := UNIT.fullmatch(word)):
+            return f"write --time {before}{unit[0][0]}"
         return f"{option} takes one value, {before}: leave out {word!r}"
     if words[0] in ("train", "recipes") and word in names():
         return f"a recipe is not named alone: type leafwing train SOURCE --recipe {word}"

@@ -198,14 +198,17 @@ def facts_of(source: Any, values: Mapping[str, Any], progress: Reporter) -> rule
     if "input" in spec.fields:
         sizes = [getattr(spec.fields[name], "height", 0) for name in ("image", "input")]
         kind = "unpaired" if "input" in spec.unpaired else "enlarging" if sizes[0] > sizes[1] else "pairs"
-    smallest = None
-    if dataset.labels is not None and len(spec.labels) > 1:
-        smallest = min(Counter(dataset.labels.tolist()).values())
     used = dataset.distinct() if values.get("duplicates") == "first" else dataset
     hold_out = values.get("hold_out", "auto" if values.get("stop_on") or kind not in ("images", "points") else 0)
+    held_out = hold_out_count(hold_out, len(used), spec.points, kind not in ("images", "points"))
+    used = used.split(held_out)[0] if held_out else used
+    smallest = None
+    if dataset.labels is not None and len(spec.labels) > 1:
+        counts = Counter(used.stored("label", range(len(used))).tolist())
+        smallest = min(counts[label] for label in {*dataset.labels.tolist()})
     return rule.Facts(
         kind=kind,
-        pictures=len(used) - hold_out_count(hold_out, len(used), spec.points, kind not in ("images", "points")),
+        pictures=len(used),
         side=max(spec.height, spec.width),
         smallest=smallest,
         images=values.get("images"),

@@ -152,11 +152,9 @@ def select_checkpoints(run: Run, checkpoint: int | str | None) -> list[int]:
     existing = list(run.weights())
     if checkpoint in (None, "last", "all"):
         return existing if checkpoint == "all" else existing[-1:]
-    if (images := run.resolve_checkpoint(checkpoint, "last, best, all")) not in existing:
-        raise LeafwingError(
-            f"{run.folder} has no checkpoint at {images:,} images; available: {', '.join(map(str, existing))}, or all"
-        )
-    return [images]
+    if (images := run.resolve_checkpoint(checkpoint, "last, best, all")) is None or images in existing:
+        return existing[-1:] if images is None else [images]
+    raise run.no_checkpoint(images, ", or all")
 
 
 def world_of(source: str) -> str:
