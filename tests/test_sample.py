@@ -122,6 +122,19 @@ def test_class_names_of_any_length_and_script_name_files(tmp_path: Path) -> None
     assert all(path.exists() for path in paths)
 
 
+def test_single_samples_say_of_which_class_they_are_if_nobody_chose(tmp_path: Path) -> None:
+    run = save(
+        tmp_path / "run",
+        DataSpec.images(16, 16, labels=("dress", "hat")),
+        'Output("image", lambda nets, inputs, clock: nets.G(squares(inputs.latent)), ("label",), Normal(2))',
+    )
+    listener, said = Reporter(), list[str]()
+    listener.say = said.append  # type: ignore[method-assign]
+    for options in ({"format": "grid"}, {}, {"label": "hat"}, {"conditions": ["label=hat"]}):
+        leafwing.sample_seeds(run, "1,2", trust=True, progress=listener, **options)  # type: ignore[arg-type]
+    assert said == ["all of class dress: --label chooses another"] * 2
+
+
 def test_the_command_sets_conditions(described: Path, tmp_path: Path) -> None:
     words = ["sample", str(described), "--trust", "-n", "3", "--npz", "--out", str(tmp_path / "a.npz")]
     assert cli.run([*words, "--label", "ant", "--set", "caption=a red, star", "--set", "box=.2,.2,.5,.5"]) == 0

@@ -70,6 +70,7 @@ def sample_seeds(
     import torch
 
     from leafwing import films, pictures
+    from leafwing.conditions import read_settings
     from leafwing.engine import choose
     from leafwing.model import Model
 
@@ -83,11 +84,14 @@ def sample_seeds(
     model = Model.load(
         opened, checkpoint=opened.resolve_checkpoint(checkpoint), device=setup.device, precision=setup.precision
     )
-    field = model.kind(model.find_output(output))
+    chosen = model.find_output(output)
+    field = model.kind(chosen)
     check_format("folder", field)
     ending = check_ending(field, animation, format, None if out is None else Path(out))
     check_scale(scale, field)
-    plan_samples(model, 1, numbers[0], output, label, conditions, None)  # raises
+    _, first, _ = plan_samples(model, 1, numbers[0], output, label, conditions, None)  # raises
+    if "label" in first and "label" not in read_settings(conditions, chosen, model.spec, label):
+        reporter.say(f"all of class {model.labels[int(first.label[0])]}: --label chooses another")
     enlarged = None if scale in (None, 1) else f"x{scale}"
     texts = [str(option) for option in (label, output, *setting_texts(conditions), enlarged) if option is not None]
 
@@ -115,9 +119,8 @@ def sample_seeds(
     if target.exists() and not target.is_dir():
         raise LeafwingError(f"{target} is not a folder: choose another --out")
     about: dict[str, Any] = {"run": str(opened.folder.resolve()), "checkpoint": model.images, "options": texts}
-    about["weights_hash"] = files.digest(opened.require_weights(model.images))[
-        :16
-    ]  # training may have gone back and come again
+    # Training may have gone back and come again.
+    about["weights_hash"] = files.digest(opened.require_weights(model.images))[:16]
     refuse_other_samples(target, about)
     paths = {seed: target / f"seed{seed:06d}{ending}" for seed in numbers}
     new = [seed for seed in numbers if not paths[seed].exists()]
