@@ -58,7 +58,7 @@ def seeing(**changes: Any) -> Ending:
 
 def test_good_samples_are_not_praised_beyond_what_was_measured() -> None:
     (line,) = describe(END)
-    assert line.startswith("The samples differ from each other 93% as much as the real data.")
+    assert line.startswith("The samples differ from each other 93% as much as the real data in layout and colours.")
     assert "How good they are was not measured" in line
     (points,) = describe(seeing(detail=None, real_detail=None))
     assert "noise" not in points

@@ -76,6 +76,16 @@ def test_precision_is_told_as_samples_that_could_be_real_images() -> None:
         assert text not in " ".join(lead([fid, said_elsewhere]))
 
 
+def test_many_samples_that_are_alike_are_named() -> None:
+    def said(duplicates: float | None) -> str:
+        return " ".join(lead([row("fid", 80, 8, 1_600), row("duplicates", 0, 0, 0) | {"value": duplicates, "scale": None}]))
+
+    assert said(0.16).endswith(" 16 of 100 samples are nearly identical to another one.")
+    assert "5 of 100" in said(0.05)
+    for few in (0.04, 0, None):
+        assert "identical" not in said(few)
+
+
 def test_an_interval_that_reaches_real_images_is_near_enough() -> None:
     assert "as near" in lead([row("kid", 0.3, 0.01, 900, low=-0.1, high=0.7)])[0]
     assert "0.033% of that of random noise" in lead([row("kid", 0.3, 0.01, 900, low=0.1, high=0.5)])[0]

@@ -145,8 +145,8 @@ def describe_samples(end: Ending) -> list[str]:
         pale = " only" if measured.variety < PALE else ""
         why = ": they are pale or alike, and more training may help" if pale else ""
         lines = [
-            f"The samples differ from each other{pale} {measured.variety:.0%} as much as the real data{why}. How good they are was "
-            "not measured: look at them, or run leafwing evaluate."
+            f"The samples differ from each other{pale} {measured.variety:.0%} as much as the real data in layout and colours{why}. "
+            "How good they are was not measured: look at them, or run leafwing evaluate."
         ]
     if lost := measured.undefined:
         has = "has" if lost == 1 else "have"

@@ -13,6 +13,8 @@ LEADING = ("fid", "kid")
 """The measures that may lead: distances, which are smaller for better samples. The first is never zero or negative."""
 LIKE_NOISE = 0.5
 """Samples are almost as far from the real images as noise is above this times its value."""
+MANY_TWINS = 0.05
+"""This share of near-duplicates among the samples is worth a sentence."""
 IN_WORDS, DETAILS = ("leaks",), ("copied_near", "nearer", "distance_ratio")
 """Metrics, and single numbers, that are shown in words, and as numbers only on request."""
 
@@ -97,7 +99,7 @@ def show(value: float | None, unknown: str = "unknown") -> str:
 
 
 def lead(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What the figures of the last checkpoint mean, in one to three sentences; empty without a scale."""
+    """What the figures of the last checkpoint mean, in a few sentences; empty without a scale."""
     from leafwing.metrics.caveats import is_flattered
     from leafwing.metrics.conclusions import says_nothing
 
@@ -110,6 +112,9 @@ def lead(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         value, real = (round(100 * share) for share in (precision["value"], precision["scale"]["real"]))
         could = f"{value} of 100 samples could be real images; of 100 other real images, {real} could"
         sentences.append(f"To the feature network, {could}.")
+    twins = next((row["value"] for row in last if row["metric"] == "duplicates"), None) or 0
+    if twins >= MANY_TWINS:
+        sentences.append(f"{round(100 * twins)} of 100 samples are nearly identical to another one.")
     if any(says_nothing(row) for row in last):
         variety = next(row["variety"] for row in last if says_nothing(row))
         sentences.append(
