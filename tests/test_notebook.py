@@ -247,6 +247,13 @@ def test_an_exploration_and_a_contact_sheet_show_their_pictures(tmp_path: Path) 
     assert ContactSheet(tmp_path / "moved.png", {})._repr_png_() is None
 
 
+def test_a_contact_sheet_without_a_path_gets_a_name_that_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (first, _), (second, _) = (leafwing.show("ring", progress=False) for _ in range(2))
+    assert [first.name, second.name] == ["ring.png", "ring-2.png"]
+    assert first.read_bytes() == second.read_bytes()
+
+
 def test_the_report_on_a_source_is_its_text() -> None:
     report = leafwing.doctor("ring", progress=False)
     assert report._repr_html_().startswith("<pre>ring  (built-in 2-D points)\n")

@@ -44,7 +44,7 @@ def show(
         source: a folder, an archive, a built-in name, several paths to join, or images from Python; see `leafwing.data.load`. Its
             images are read into the cache, as for `train`.
         seed: random seed of the choice of images.
-        out: a .png file, which must not exist; None: named after the source, in the current folder.
+        out: a .png file, which must not exist; None: in the current folder, named after the source, with a number if that exists.
         augment: show some images and what critics see of them with this `augment` of `train`: the image, then seven times changed.
         progress: True or None: shown; False: not; or a `leafwing.Reporter`, which receives messages and progress.
         **options: `settings.READING_OPTIONS` but mirror, as for `train`.
@@ -71,7 +71,7 @@ def show(
     places = [*place.values()] if isinstance(place, dict) else [place]
     names = [str(item).removeprefix(PREFIX) for item in places]
     name = "-".join(Path(name).name.split(".")[0] for name in names)
-    target = Path(out) if out else Path(f"{files.file_name(name) or 'source'}.png")
+    target = Path(out) if out else files.unused(Path(), files.file_name(name) or "source", ".png")
     if target.exists():
         raise LeafwingError(f"{target} exists: choose another --out")
     if target.suffix.lower() != ".png":
