@@ -31,7 +31,7 @@ ARROWS: dict[str, set[str]] = {
     "files": {"errors"},
     "weights_file": {"errors", "files"},
     "option_names": {"errors", "quantities"},
-    "calls": {"option_names", "errors"},
+    "calls": {"option_names", "errors", "quantities"},
     "optional": {"errors"},
     "films": {"errors", "files", "optional"},
     "layout": {"errors"},

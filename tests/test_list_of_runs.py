@@ -12,6 +12,7 @@ import pytest
 from bare_run import create
 from leafwing import cli, files
 from leafwing.commands.runs import list_runs
+from leafwing.errors import LeafwingError
 from leafwing.runs import Run
 
 
@@ -73,3 +74,9 @@ def test_looking_at_a_lock_creates_no_file_and_leaves_it_free(tmp_path: Path) ->
     assert not files.is_locked(tmp_path / ".lock")
     with files.locked(tmp_path / ".lock", "busy"):
         pass
+
+
+def test_a_misspelt_last_is_recognised(tmp_path: Path) -> None:
+    create(root=tmp_path)
+    with pytest.raises(LeafwingError, match=r"no run 'lst' in .*; did you mean last\?; available: "):
+        Run.open("lst", root=tmp_path)

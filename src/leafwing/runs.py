@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Required, TypedDict, cast
 from leafwing import files, notebook, recipes, weights_file
 from leafwing.calls import checked_methods
 from leafwing.config import SAVED, Config, DataConfig, convert_json, upgrade_config, upgrade_record
-from leafwing.errors import InvalidOption, LeafwingError, StorageError
+from leafwing.errors import InvalidOption, LeafwingError, StorageError, nearest
 from leafwing.game import Clock, Game, Recipe
 from leafwing.quantities import count
 from leafwing.settings import Settings
@@ -155,7 +155,10 @@ class Run:
                 return cls(folder, trust=trust)
         if not existing:
             raise LeafwingError(no_runs(root) if name == "last" else f"no run {name!r}: {no_runs(root)}")
-        raise LeafwingError(f"no run {name!r} in {root}; available: {', '.join(folder.name for folder in existing[-8:])}")
+        guess = "; did you mean last?" if nearest(name, ["last"]) else ""
+        raise LeafwingError(
+            f"no run {name!r} in {root}{guess}; available: {', '.join(folder.name for folder in existing[-8:])}"
+        )
 
     @classmethod
     def create(cls, config: Mapping[str, Any], recipe: Path, *, out: str | Path | None, root: str | Path = ROOT) -> Run:

@@ -44,7 +44,8 @@ class DataSettings:
     """How images are read, and which of them are used for training."""
 
     size: tuple[int, int] | int | str | None = None
-    """Height and width in pixels: 64, or 64x96 (height x width). Default: 64; 32 if the images are smaller."""
+    """Height and width in pixels: 64, or 64x96 (height x width). Default: 64; 32 if the images are smaller, or without --recipe on
+    a slow machine."""
     channels: int | None = None
     """1 grey, 2 grey + alpha, 3 RGB, 4 RGBA. Default: those of the images."""
     fit: Literal["crop", "pad", "stretch", "tiles"] | None = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from leafwing import files
@@ -25,7 +27,7 @@ def reel(
     root: str | Path = ROOT,
     progress: Progress = None,
 ) -> Path:
-    """Animates the sample grids of a run.
+    """Animates the sample grids of a run; where their intervals differ, because it was resumed for instance, not all: see `spread`.
 
     Args:
         run: the run, its folder, name or number, or `last`.
@@ -52,9 +54,10 @@ def reel(
     films.check_seconds(seconds)
     if size is not None and not MIN_SIZE <= whole(size, "size", 1) <= MAX_SIZE:
         raise InvalidOption("size", size, f"choose from {MIN_SIZE} to {MAX_SIZE} pixels for the longer side")
-    frames = sorted(path for path in opened.samples.glob("*.png") if path.stem.isdigit())
-    if not frames:
+    grids = sorted(path for path in opened.samples.glob("*.png") if path.stem.isdigit())
+    if not grids:
         raise LeafwingError(f"{opened.folder} has no sample grids")
+    frames = spread(grids)
     if out is not None:
         target = Path(out)
     elif (seconds, size) == (SECONDS, None):
@@ -66,6 +69,21 @@ def reel(
     with files.storage(str(target)):
         target.parent.mkdir(parents=True, exist_ok=True)
     captions, is_smooth = [f"{int(path.stem):,} images" for path in frames], pictures.is_smooth(opened.spec.fields["image"])
-    if note := pictures.reel(frames, captions, target, seconds, size, is_smooth):
+    left_out = f"{len(frames)} of {len(grids)} sample grids, about evenly spaced" if len(frames) < len(grids) else ""
+    if note := "; ".join(filter(None, (left_out, pictures.reel(frames, captions, target, seconds, size, is_smooth)))):
         reporter_of(progress).say(f"{target}: {note}")
     return target
+
+
+def spread(grids: Sequence[Path]) -> list[Path]:
+    """Grids that are at least half of the longest interval between two of them apart, and the last one.
+
+    Where some are closer, as the first ones of a training that was slow at first, the film would show little else.
+    """
+    images = [int(path.stem) for path in grids]
+    apart = max((after - before for before, after in pairwise(images)), default=0) / 2
+    chosen: list[Path] = []
+    for path in grids[:-1]:
+        if not chosen or int(path.stem) - int(chosen[-1].stem) >= apart:
+            chosen.append(path)
+    return [*chosen, grids[-1]]
