@@ -86,6 +86,30 @@ class Reporter:
         """Called for every line of the log; with a time limit it also has `time_left`, in seconds of training."""
 
 
+class OnceReporter(Reporter):
+    """Passes each message on once, where several plans have the same ones about the data.
+
+    Args:
+        reporter: receives the messages and all progress.
+    """
+
+    def __init__(self, reporter: Reporter) -> None:
+        self.reporter, self.shown = reporter, set[str]()
+
+    def say(self, text: str) -> None:
+        if text not in self.shown:
+            self.shown.add(text)
+            self.reporter.say(text)
+
+    def warn(self, text: str) -> None:
+        if text not in self.shown:
+            self.shown.add(text)
+            self.reporter.warn(text)
+
+    def report_progress(self, what: str, done: int, total: int) -> None:
+        self.reporter.report_progress(what, done, total)
+
+
 @dataclass
 class Operation:
     """A long operation whose progress is shown.

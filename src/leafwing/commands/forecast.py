@@ -7,14 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from leafwing.commands.closing import expectation
-from leafwing.commands.comparison.plan import OnceReporter
 from leafwing.commands.first_checks import check_training
 from leafwing.commands.plan import MEASURING, build_training, measured_speed, resolve_training
 from leafwing.commands.recommend import fill_in
 from leafwing.commands.transfer import with_start
 from leafwing.errors import InvalidOption
-from leafwing.machine import cores
-from leafwing.progress import Progress, reporter_of
+from leafwing.progress import OnceReporter, Progress, reporter_of
 from leafwing.runs import ROOT, Run, refuse_existing
 from leafwing.settings import Settings, non_defaults, split_keywords
 
@@ -47,9 +45,7 @@ def forecast(
         chosen.setdefault("images", settings.schedule.images)  # the user's choice, also if it is the default
     check_training(source, recipe, chosen, hyperparameters, replay)
     chosen = with_start(chosen, root)
-    import torch
-
-    from leafwing.commands.threads import fastest_threads
+    from leafwing.commands.threads import settle_threads
     from leafwing.engine import isolated
     from leafwing.engine.footprint import estimate_footprint
     from leafwing.engine.processes import check_divisible
@@ -65,8 +61,7 @@ def forecast(
         schedule = plan.settings.schedule
         memory = estimate_footprint(training.engine, training.batches(0, 4), batch)
         reporter.say(MEASURING)
-        if plan.settings.machine.threads == "auto":  # as the training begins
-            torch.set_num_threads(fastest_threads(torch.get_num_threads(), cores()))
+        settle_threads(training, plan.settings.machine)
         speed = measured_speed(training)
     parameters = {name: sum(p.numel() for p in player.net.parameters()) for name, player in training.game.players.items()}
     duration = min(schedule.images / speed, schedule.time or inf)

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from leafwing.recipes import Value
 
 
+AUTO = {"threads": "auto"}
+"""What a recommended training does with threads, unless the user sets their number."""
+
+
 class OnlyProgress(Reporter):
     """Passes on the progress of reading images, and drops messages, which follow when the training is planned."""
 
@@ -80,6 +84,7 @@ def recommend(
     """
     import torch
 
+    from leafwing.commands.threads import settle_threads
     from leafwing.data.locating import locate
 
     reading, before, threads = OnlyProgress(progress), load(), torch.get_num_threads()
@@ -91,14 +96,13 @@ def recommend(
             check_options(choice.recipe, options)
             if not speeds:
                 progress.say(MEASURING)
-            settings, further = {**choice.settings, **values}, {**choice.options, **options}
+            settings, further = {**AUTO, **choice.settings, **values}, {**choice.options, **options}
             plan = resolve_training(source, choice.recipe, settings, further, reading)
-            on_gpu = str(plan.settings.machine.device).startswith("cuda")
-            speeds[key] = measured_speed(build_training(plan, images=10**12)) * (processes if on_gpu else 1)
-            if is_busy(before) and "threads" not in values and not on_gpu:
-                plan = resolve_training(source, choice.recipe, {**settings, "threads": 1}, further, reading)
-                speeds[key] = max(speeds[key], measured_speed(build_training(plan, images=10**12)))
-                torch.set_num_threads(threads)
+            training = build_training(plan, images=10**12)
+            settle_threads(training, plan.settings.machine)
+            on_gpu = training.engine.device.type == "cuda"
+            speeds[key] = measured_speed(training) * (processes if on_gpu else 1)
+            torch.set_num_threads(threads)
         return speeds[key]
 
     start = open_start(str(values["start"])) if values.get("start") else None
@@ -113,7 +117,7 @@ def recommend(
         choice = rule.choose(facts, speed) if start is None else rule.with_length(started(start), facts, speed)
     finally:
         torch.set_num_threads(threads)
-    choice = replace(choice, settings={"threads": "auto", **choice.settings})
+    choice = replace(choice, settings={**AUTO, **choice.settings})
     check_options(choice.recipe, options)
     origin = "recommended" if start is None else f"as in {start.name}"
     progress.say(f"no --recipe given; {origin}: {describe(choice, values, options)}")
@@ -129,18 +133,13 @@ def describe_hold_out(facts: rule.Facts, values: Mapping[str, Any]) -> list[str]
     return [rule.HOLD_OUT]
 
 
-def is_busy(now: tuple[float, int] | None) -> bool:
-    """Whether more programs want a core than there are cores, by `machine.load`: then one thread may be faster than several."""
-    return now is not None and now[0] > now[1]
-
-
 def describe_load(before: tuple[float, int] | None) -> list[str]:
     """A line about a busy machine, whose measured speed is lower than it could be; none if it is not busy.
 
     Args:
         before: `machine.load` before the measurement; None if nothing was measured.
     """
-    if before is None or not is_busy(before):
+    if before is None or before[0] <= before[1]:
         return []
     return [
         f"measured while the machine is busy (load {before[0]:.1f} on {before[1]} cores): another moment may give other networks, "

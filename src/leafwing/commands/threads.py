@@ -20,6 +20,7 @@ from leafwing.runs import Run
 
 if TYPE_CHECKING:
     from leafwing.loop import Tick, Training
+    from leafwing.settings import HardwareSettings
 
 SLOWDOWN, PATIENCE = 0.7, 10.0
 """Training has slowed down if it is below this fraction of its best speed with as many threads for this many seconds."""
@@ -117,6 +118,13 @@ class ThreadMonitor:
         self.changes.append(ThreadChange(images, better))
         self.run.update(thread_changes=tuple(self.changes))
         self.progress.say(f"{images:,} images: {better} CPU threads from now on, {threads} before")
+
+
+def settle_threads(training: Training, machine: HardwareSettings) -> None:
+    """Sets the number of threads with which a training of these settings begins on a CPU, before its speed is measured."""
+    if machine.threads == "auto" and training.engine.device.type == "cpu":
+        threads = torch.get_num_threads()
+        torch.set_num_threads(fastest_threads(threads, max(cores(), threads)))
 
 
 def fastest_threads(threads: int, most: int) -> int:

@@ -27,7 +27,7 @@ from leafwing.commands.selection import (
 from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
 from leafwing.machine import available_memory, cores
 from leafwing.option_names import Pace, refuse_unknown
-from leafwing.progress import Reporter
+from leafwing.progress import OnceReporter, Reporter
 from leafwing.quantities import count, show_bytes, whole
 from leafwing.recipes import Value
 from leafwing.settings import (
@@ -186,30 +186,6 @@ class ComparisonPlan:
             schedule=Schedule(seed=seed),
             machine=HardwareSettings(device=self.device, threads=self.threads),
         )
-
-
-class OnceReporter(Reporter):
-    """Passes each message on once: every recipe gets the same ones about the data.
-
-    Args:
-        reporter: receives the messages and all progress.
-    """
-
-    def __init__(self, reporter: Reporter) -> None:
-        self.reporter, self.shown = reporter, set[str]()
-
-    def say(self, text: str) -> None:
-        if text not in self.shown:
-            self.shown.add(text)
-            self.reporter.say(text)
-
-    def warn(self, text: str) -> None:
-        if text not in self.shown:
-            self.shown.add(text)
-            self.reporter.warn(text)
-
-    def report_progress(self, what: str, done: int, total: int) -> None:
-        self.reporter.report_progress(what, done, total)
 
 
 def resolve_comparison(arguments: Mapping[str, Any], progress: Reporter) -> ComparisonPlan:
