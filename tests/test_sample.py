@@ -130,9 +130,12 @@ def test_single_samples_say_of_which_class_they_are_if_nobody_chose(tmp_path: Pa
     )
     listener, said = Reporter(), list[str]()
     listener.say = said.append  # type: ignore[method-assign]
-    for options in ({"format": "grid"}, {}, {"label": "hat"}, {"conditions": ["label=hat"]}):
-        leafwing.sample_seeds(run, "1,2", trust=True, progress=listener, **options)  # type: ignore[arg-type]
+    names = [
+        leafwing.sample_seeds(run, "1,2", trust=True, progress=listener, **options).name  # type: ignore[arg-type]
+        for options in ({"format": "grid"}, {}, {"label": "hat"}, {"conditions": ["label=hat"]})
+    ]
     assert said == ["all of class dress: --label chooses another"] * 2
+    assert all(name in path for name, path in zip(("dress", "dress", "hat", "hat"), names, strict=True))
 
 
 def test_the_command_sets_conditions(described: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from math import nan
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from leafwing.data import Dataset, load
 from leafwing.errors import LeafwingError
 from leafwing.game import DataSpec, Game, Player
 from leafwing.laboratory.arithmetic import arithmetic
-from leafwing.laboratory.directions import by_activations, by_weights, directions, first_layer
+from leafwing.laboratory.directions import by_activations, by_weights, describe_strongest, directions, first_layer
 from leafwing.laboratory.dropout import dropout, inside_box
 from leafwing.laboratory.finding import plain
 from leafwing.laboratory.interpolate import interpolate
@@ -199,6 +200,19 @@ def test_the_strongest_direction_changes_the_right_property() -> None:
     assert set(finding.sheets) == {f"direction{i}" for i in range(4)}
     with pytest.raises(LeafwingError, match=r"k='?5"):
         directions(painter(), features=FEATURES, reader=None, k=5)
+
+
+@pytest.mark.parametrize(
+    ("properties", "words"),
+    [
+        ({"label": 0.123, "size": 0.05}, "most often is label, in 12% of the samples"),
+        ({"label": nan, "size": 0.05}, "most often is size, in 5% of the samples"),
+        ({"label": 0.0, "size": 0.0}, "the same properties at both ends"),
+        ({"label": nan}, "sure of no property"),
+    ],
+)
+def test_the_property_that_changes_most_is_named_with_its_share(properties: dict[str, float], words: str) -> None:
+    assert words in describe_strongest(properties)
 
 
 @pytest.fixture(scope="module")

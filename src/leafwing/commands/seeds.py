@@ -91,7 +91,8 @@ def sample_seeds(
     check_scale(scale, field)
     _, first, _ = plan_samples(model, 1, numbers[0], output, label, conditions, None)  # raises
     if "label" in first and "label" not in read_settings(conditions, chosen, model.spec, label):
-        reporter.say(f"all of class {model.labels[int(first.label[0])]}: --label chooses another")
+        label = model.labels[int(first.label[0])]
+        reporter.say(f"all of class {label}: --label chooses another")
     enlarged = None if scale in (None, 1) else f"x{scale}"
     texts = [str(option) for option in (label, output, *setting_texts(conditions), enlarged) if option is not None]
 

@@ -105,7 +105,7 @@ def directions(
     words = [
         f"Direction {i}: {values[i] / values.sum():.0%} of the eigenvalue sum; changes samples "
         f"{change[i] / max(float(np.mean(change_random)), 1e-12):.1f} times as much as a random direction"
-        + (f", mostly the property {strongest(properties[i])}." if reader else ".")
+        + (f"; {describe_strongest(properties[i])}." if reader else ".")
         for i in range(k)
     ]
     steps = torch.linspace(-reach, reach, 7)
@@ -119,6 +119,16 @@ def directions(
         ]
         sheets[f"direction{i}"] = sheet(f"Direction {i} of the first layer ({by})", rows, heads=heads, legend=legend)
     return Finding(figures, words, sheets, arrays={"directions": vectors[:k].cpu().numpy()})
+
+
+def describe_strongest(properties: dict[str, float]) -> str:
+    """The property that the classifier reads differently at both ends in most samples, from their fractions."""
+    name = strongest(properties)
+    if isnan(properties[name]):
+        return "the classifier is sure of no property at both ends"
+    if properties[name] == 0:
+        return "the classifier reads the same properties at both ends"
+    return f"what the classifier reads differently most often is {name}, in {properties[name]:.0%} of the samples"
 
 
 def strongest(properties: dict[str, float]) -> str:
