@@ -141,6 +141,9 @@ def test_all_frames_of_a_film_have_the_conditions_of_its_first_sample() -> None:
     for conditions, colour in (({}, 0), ({"label": "cat"}, 255)):
         film = model.film(2, seconds=0.2, **conditions)
         assert {frame.getpixel((0, 0)) for frame in film.frames} == {(colour,) * 3}
+        name = conditions.get("label", LABELLED.labels[0])
+        assert repr(film).endswith(f", all of {name})")
+        assert film._repr_html_().endswith(f"<p>all of {name}</p>")
 
 
 @pytest.mark.parametrize("name", ["walk.webp", "walk.gif"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -80,10 +81,12 @@ class Film:
     Args:
         frames: the images, all of one size.
         step: how long each is shown, in milliseconds.
+        conditions: what all frames show, as text: a class, attributes; empty without.
     """
 
     frames: Sequence[Image.Image]
     step: int
+    conditions: str = ""
 
     def save(self, path: str | Path, *, progress: Progress = None) -> Path:
         """Writes the film as .webp, .gif or .mp4, which needs PyAV (`leafwing[film]`); an existing file is replaced.
@@ -103,13 +106,16 @@ class Film:
 
     def __repr__(self) -> str:
         width, height = self.frames[0].size
-        return f"Film({len(self.frames)} frames of {width}x{height}, {len(self.frames) * self.step / 1_000:g} s)"
+        what = f", all of {self.conditions}" if self.conditions else ""
+        return f"Film({len(self.frames)} frames of {width}x{height}, {len(self.frames) * self.step / 1_000:g} s{what})"
 
     def _repr_html_(self) -> str:
         buffer = io.BytesIO()
         first, *others = self.frames
         first.save(buffer, "WEBP", save_all=True, append_images=others, duration=self.step, loop=0, quality=85)
-        return notebook.picture(buffer.getvalue(), "webp")
+        return notebook.picture(buffer.getvalue(), "webp") + (
+            f"<p>all of {escape(self.conditions)}</p>" if self.conditions else ""
+        )
 
 
 def frames(kind: Field, seconds: float) -> int:
@@ -124,8 +130,12 @@ def frames(kind: Field, seconds: float) -> int:
     return max(2, round(RATE * seconds))
 
 
-def film(kind: Field, samples: Tensor, seconds: float) -> Film:
-    """Samples (n, *kind.shape), one after the other, as a film of this duration; small images are enlarged by a whole factor."""
+def film(kind: Field, samples: Tensor, seconds: float, spec: DataSpec, inputs: Batch) -> Film:
+    """Samples (n, *kind.shape), one after the other, as a film of this duration; small images are enlarged by a whole factor.
+
+    The fields `spec` and values `inputs` are those of the conditions that all samples have.
+    """
     pixels = pictures.draw(kind, kind.to_stored(samples).numpy())
     pixels = pictures.enlarge_stored(kind, pixels, max(1, SIDE // max(pixels.shape[1:3])), 1)
-    return Film([pictures.to_image(image) for image in pixels], max(1, round(1_000 * seconds / len(samples))))
+    conditions = "".join(pictures.captions_of(spec, inputs)[:1])
+    return Film([pictures.to_image(image) for image in pixels], max(1, round(1_000 * seconds / len(samples))), conditions)

@@ -277,7 +277,7 @@ class Model:
             seed: random seed.
             seconds: duration.
             output: the field to generate; None: the main output.
-            **conditions: what all samples should be, see `sample`; what is not specified is that of the first sample.
+            **conditions: what all samples should be, see `sample`; the rest is that of the first sample (`Film.conditions`).
 
         Raises:
             LeafwingError: an output without latents, or one that is not an image; invalid numbers or conditions.
@@ -288,7 +288,7 @@ class Model:
         named: dict[str, Any] = {**first}
         # Each alone, as number 0: all have the same noise inside networks, and nothing flickers.
         samples = torch.cat([next(self.stream(latent[None], output=output, seed=seed, **named)) for latent in latents])
-        return drawing.film(kind, samples, seconds)
+        return drawing.film(kind, samples, seconds, self.spec, first)
 
     def generate(
         self, latents: Tensor, *, output: str | None = None, seed: int = 0, batch: int = BLOCK, **conditions: Any
