@@ -61,6 +61,7 @@ class MetricRow(TypedDict, total=False):
     low: float | None
     high: float | None
     better: str
+    by_class: dict[str, float]
     protocol: dict[str, Any]
     fingerprint: str
 

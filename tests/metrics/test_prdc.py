@@ -12,7 +12,7 @@ from sklearn.neighbors import KNeighborsTransformer
 from leafwing.errors import LeafwingError
 from leafwing.metrics import clouds as chunked
 from leafwing.metrics import prdc
-from leafwing.metrics.prdc import NAMES, errors, precision_recall
+from leafwing.metrics.prdc import NAMES, by_class, errors, precision_recall
 
 pytestmark = pytest.mark.machine
 
@@ -144,3 +144,15 @@ def test_too_few_samples_are_rejected_and_a_diverged_generator_gives_nan() -> No
         precision_recall(real, fake[:5])
     fake[3, 3] = np.nan
     assert all(np.isnan(value) for value in precision_recall(real, fake).values())
+
+
+def test_precision_by_class_is_that_of_the_samples_of_each_class() -> None:
+    real, near = clouds(n=300)
+    fake = np.concatenate([near[:100] + 50, near[100:200], near[:10]])
+    classes = np.repeat([0, 1, 2], [100, 100, 10])
+    shares = by_class(real, fake, classes, ("far", "near", "few"))
+    assert list(shares) == ["near", "far"], "best first, and none of too few samples"
+    assert shares["far"] == 0
+    assert shares["near"] == precision_recall(real, fake[100:200])["precision"] > 0.5
+    fake[0, 0] = np.nan
+    assert by_class(real, fake, classes, ("far", "near", "few")) == {}

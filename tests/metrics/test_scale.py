@@ -76,6 +76,22 @@ def test_precision_is_told_as_samples_that_could_be_real_images() -> None:
         assert text not in " ".join(lead([fid, said_elsewhere]))
 
 
+@pytest.mark.parametrize(
+    ("shares", "text"),
+    [
+        ({"hat": 0.904, "skirt": 0.1}, " Of 100 samples of each class: hat 90, skirt 10."),
+        (
+            {f"c{i}": 1 - i / 20 for i in range(12)},
+            " Of 100 samples of each class: c0 100, c1 95, c2 90, c3 85, c4 80, 2 classes between, c7 65, c8 60, c9 55, c10 50, c11 45.",
+        ),
+    ],
+)
+def test_the_precision_of_classes_is_told_best_first(shares: dict[str, float], text: str) -> None:
+    rows = [row("fid", 80, 8, 1_600), row("precision", 0.431, 0.86, 0) | {"by_class": shares}]
+    assert lead(rows)[0].endswith(text)
+    assert "each class" not in lead([rows[0], rows[1] | {"by_class": {"hat": 0.5}}])[0]
+
+
 def test_many_samples_that_are_alike_are_named() -> None:
     def said(duplicates: float | None) -> str:
         return " ".join(lead([row("fid", 80, 8, 1_600), row("duplicates", 0, 0, 0) | {"value": duplicates, "scale": None}]))

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import replace
-from math import isfinite, nan
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +34,7 @@ from leafwing.runs import ROOT, Run
 if TYPE_CHECKING:
     from leafwing.engine.processes import Processes
     from leafwing.game import Output
-    from leafwing.metrics.evidence import Measure
+    from leafwing.metrics.evidence import Evidence, Measure
     from leafwing.metrics.protocol import Protocol
     from leafwing.metrics.samples import RunEvidence, Samples
     from leafwing.metrics.segmenter import Segmenter
@@ -367,7 +367,7 @@ def compute(
             "words": leaks.describe(results, samples.augment)
         }
     if name != "memorisation":
-        return metric(name)(samples), variety_of(name, samples)
+        return metric(name)(samples), details_of(name, samples)
     from leafwing.metrics.pairs import page
     from leafwing.metrics.protocol import MAIN
     from leafwing.pictures import png
@@ -403,12 +403,16 @@ def scale_of(samples: Samples, measure: str) -> dict[str, Any]:
     return {"scale": scale.of(measure, samples.frames) if scale else None}
 
 
-def variety_of(name: str, samples: Samples) -> dict[str, Any]:
-    """The key `variety` of rows of `prdc`; see `metrics.prdc.variety`."""
-    from leafwing.metrics.prdc import variety
+def details_of(name: str, samples: Evidence) -> dict[str, Any]:
+    """The keys `variety` and, with classes, `by_class` of rows of `prdc`; see `metrics.prdc`."""
+    from leafwing.metrics.prdc import by_class, variety
 
-    value = variety(samples.real_features(), samples.fake_features()) if name == "prdc" else nan
-    return {"variety": round(value, 4)} if isfinite(value) else {}
+    if name != "prdc":
+        return {}
+    real, fake, classes = samples.real_features(), samples.fake_features(), samples.fake_labels()
+    value, shares = variety(real, fake), {} if classes is None else by_class(real, fake, classes, samples.spec.labels)
+    details = {"variety": round(value, 4)} if isfinite(value) else {}
+    return details | ({"by_class": {key: round(share, 4) for key, share in shares.items()}} if shares else {})
 
 
 def require_same_network(digest: str, processes: Processes) -> None:

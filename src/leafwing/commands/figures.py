@@ -15,6 +15,8 @@ LIKE_NOISE = 0.5
 """Samples are almost as far from the real images as noise is above this times its value."""
 MANY_TWINS = 0.05
 """This share of near-duplicates among the samples is worth a sentence."""
+AT_EITHER_END = 5
+"""Of more than twice as many classes only the best and the worst are named."""
 IN_WORDS, DETAILS = ("leaks",), ("copied_near", "nearer", "distance_ratio")
 """Metrics, and single numbers, that are shown in words, and as numbers only on request."""
 
@@ -112,6 +114,8 @@ def lead(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         value, real = (round(100 * share) for share in (precision["value"], precision["scale"]["real"]))
         could = f"{value} of 100 samples could be real images; of 100 other real images, {real} could"
         sentences.append(f"To the feature network, {could}.")
+        if len(precision.get("by_class", {})) > 1:
+            sentences.append(describe_classes(precision["by_class"]))
     twins = next((row["value"] for row in last if row["metric"] == "duplicates"), None) or 0
     if twins >= MANY_TWINS:
         sentences.append(f"{round(100 * twins)} of 100 samples are nearly identical to another one.")
@@ -121,6 +125,15 @@ def lead(rows: Sequence[Mapping[str, Any]]) -> list[str]:
             f"The samples are nearly the same picture: they vary {variety:.0%} as much as real images in these features."
         )
     return [" ".join(sentences)] if sentences else []
+
+
+def describe_classes(shares: Mapping[str, float]) -> str:
+    """How many samples of each class could be real images, from their shares, highest first; of many classes, the ends."""
+    texts = [f"{name} {round(100 * share)}" for name, share in shares.items()]
+    if len(texts) > 2 * AT_EITHER_END:
+        between = len(texts) - 2 * AT_EITHER_END
+        texts[AT_EITHER_END:-AT_EITHER_END] = [f"{between} classes between"]
+    return f"Of 100 samples of each class: {', '.join(texts)}."
 
 
 def is_on_scale(row: Mapping[str, Any]) -> bool:

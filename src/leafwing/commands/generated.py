@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leafwing import files
-from leafwing.commands.evaluate import ADVICE, announce, require_same_network, scale_of, variety_of
+from leafwing.commands.evaluate import ADVICE, announce, details_of, require_same_network, scale_of
 from leafwing.commands.figures import as_row
 from leafwing.commands.first_checks import require_folder
 from leafwing.commands.real_data import MIN_SAMPLES, default_samples, report_caveats
@@ -343,7 +343,7 @@ def compute_all(
             n_real, n_fake = len(evidence.real), min(conditions.n_fake, MAX_IMAGES)
             conditions = replace(conditions, split="train", n_real=n_real, n_fake=n_fake)
         else:
-            measures, extra = metric(name)(evidence), variety_of(name, evidence)
+            measures, extra = metric(name)(evidence), details_of(name, evidence)
         shared = {
             "by": name,
             **common,

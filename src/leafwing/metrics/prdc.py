@@ -12,6 +12,7 @@ k is 5 for all of them, as in the second paper. The first paper uses 3 for preci
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import inf
 
 import numpy as np
@@ -25,6 +26,8 @@ from leafwing.metrics.intervals import with_interval
 NAMES = ("precision", "recall", "density", "coverage")
 NEAREST = 5
 PARTS = 10
+MIN_OF_CLASS = 20
+"""Minimum number of samples of a class for its precision."""
 MIN_SAMPLES = 300
 """Minimum number of samples for intervals: the spread of ten parts of 30 is still that of the whole, times the square root of ten."""
 
@@ -44,6 +47,24 @@ def measure(evidence: Evidence) -> list[Measure]:
         with_interval(name, values[name], deviations[name], "higher", minimum=0, maximum=upper[name], observations=PARTS)
         for name in NAMES
     ]
+
+
+def by_class(real: np.ndarray, fake: np.ndarray, classes: np.ndarray, names: Sequence[str]) -> dict[str, float]:
+    """The precision of the samples of each class, highest first: the fraction inside a ball of any real image, of its class or not.
+
+    Empty if an input is not finite. Classes of fewer than `MIN_OF_CLASS` samples are left out.
+
+    Args:
+        real, fake: features (n, d) and (m, d).
+        classes: those that the samples were generated for, int64 (m,).
+        names: of the classes.
+    """
+    if not check(real, fake, "prdc", NEAREST + 1):
+        return {}
+    inside = _balls_around(real.astype(np.float64), fake.astype(np.float64), NEAREST) > 0
+    members = {name: classes == number for number, name in enumerate(names)}
+    shares = {name: float(inside[of_class].mean()) for name, of_class in members.items() if of_class.sum() >= MIN_OF_CLASS}
+    return dict(sorted(shares.items(), key=lambda item: -item[1]))
 
 
 def errors(real: np.ndarray, fake: np.ndarray, seed: int, parts: int = PARTS) -> dict[str, float]:
@@ -86,6 +107,14 @@ def precision_recall(real: np.ndarray, fake: np.ndarray, nearest: int = NEAREST)
         "density": float(balls.mean() / nearest),
         "coverage": float(covered.mean()),
     }
+
+
+def _balls_around(real: np.ndarray, fake: np.ndarray, nearest: int) -> np.ndarray:
+    """The number of real balls around each sample: (m,)."""
+    radii = _radii(real, nearest)
+    return np.concatenate(
+        [(euclidean_distances(fake[block], real) <= radii).sum(axis=1) for block in blocks(len(fake), len(real))]
+    )
 
 
 def _radii(features: np.ndarray, nearest: int) -> np.ndarray:
