@@ -152,6 +152,41 @@ def test_another_list_can_be_chosen(tmp_path: Path) -> None:
     assert load(path, **data.options).fingerprint == data.fingerprint
     with pytest.raises(LeafwingError, match=r"labels='breed.csv': not a file of this source.*did you mean breeds.csv"):
         load(path, labels="breed.csv")
+    with pytest.raises(LeafwingError, match=r"not a file of this source; give its name there: --labels breeds.csv$"):
+        load(path, labels=str(path / "breeds.csv"))
+    elsewhere = put(tmp_path, {"mine.csv": "file,label"}) / "mine.csv"
+    with pytest.raises(LeafwingError, match=r"copy it to the images \(.*set\), and give its name there: --labels mine.csv$"):
+        load(path, labels=str(elsewhere))
+
+
+BY_FILE = {f"{i}.png": {"name": "a thing", "category": AB[i]} for i in range(4)}
+RECORDS = [{"file_name": name, "Label": record["category"]} for name, record in BY_FILE.items()]
+
+
+@pytest.mark.parametrize(
+    "content", [BY_FILE, RECORDS, {"images": RECORDS}, {"0.png": "a", "1.png": "b", "2.png": "a", "3.png": "b"}]
+)
+def test_labels_in_json_are_read_if_the_user_asks_for_them(tmp_path: Path, content: Any) -> None:
+    path = put(tmp_path / "set", FLAT | {"about.json": json.dumps(content)})
+    assert load(path).labels is None
+    assert labels_of(load(path, labels="about.json")) == AB
+
+
+def test_a_list_in_json_that_is_advised_has_labels(tmp_path: Path) -> None:
+    path = put(tmp_path / "set", FLAT | {"captions.json": json.dumps(BY_FILE)})
+    assert "Not used in captions.json: category. --labels captions.json reads category from it." in load(path).notes
+    assert labels_of(load(path, labels="captions.json")) == AB
+    other = {name: {"caption": "a thing", "likes": 3} for name in BY_FILE}
+    path = put(tmp_path / "other", FLAT | {"captions.json": json.dumps(other)})
+    assert "Not used in captions.json: likes." in load(path).notes
+    with pytest.raises(
+        LeafwingError, match=r"captions.json.*contains no labels: in JSON, objects must name a file and a label"
+    ):
+        load(path, labels="captions.json")
+    two = [*RECORDS, RECORDS[0] | {"Label": "z"}]
+    path = put(tmp_path / "two", FLAT | {"about.json": json.dumps(two)})
+    with pytest.raises(LeafwingError, match=r"about.json: 0.png has two labels, a and z"):
+        load(path, labels="about.json")
 
 
 @pytest.mark.parametrize("name", ["metadata.csv", "metadata.jsonl"])

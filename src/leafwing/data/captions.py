@@ -270,7 +270,14 @@ def _texts(value: Any, unused: Counter[str], depth: int = 4) -> list[str] | None
 
 def _note_unused(notes: list[str], name: str, titles: Iterable[str]) -> None:
     if columns := [clean(title) for title in titles if not (is_list(name) and title.lower() in LABEL)]:
-        notes.append(f"Not used in {name}: {first(columns, 6)}. --labels {name} reads labels and attributes from it.")
+        is_json = PurePosixPath(name).suffix.lower().startswith(".json")
+        classes = next((column for column in columns if column.lower() in LABEL), "")
+        advice = (
+            ""
+            if is_json and not classes
+            else f" --labels {name} reads {classes if is_json else 'labels and attributes'} from it."
+        )
+        notes.append(f"Not used in {name}: {first(columns, 6)}.{advice}")
 
 
 def _read_json_beside(source: Source, owners: Mapping[str, int]) -> Annotations:

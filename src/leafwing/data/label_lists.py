@@ -101,7 +101,7 @@ def read_list(source: Source, name: str, chosen: bool = False) -> LabelList | No
     """
     file = PurePosixPath(name).name.lower()
     if file == "dataset.json" or (chosen and file.endswith(".json")):
-        return _read_stylegan(source, name, chosen)
+        return _read_json(source, name, chosen)
     if file.endswith(".jsonl"):
         return _read_json_lines(source, name, chosen)
     if ATTRIBUTES.fullmatch(file) and file.endswith(".txt"):
@@ -345,8 +345,15 @@ def _read_json_lines(source: Source, name: str, chosen: bool) -> LabelList | Non
             if not isinstance(record, dict):
                 return None
             records.append({str(key).lower(): value for key, value in record.items()})
-    if not chosen:
-        return _labels_of(name, records, source)
+    return _labels_of_all(where, name, records) if chosen else _labels_of(name, records, source)
+
+
+def _labels_of_all(where: str, name: str, records: Iterable[Mapping[str, Any]]) -> LabelList | None:
+    """The labels of the records that name a file and have one; None without any.
+
+    Raises:
+        LeafwingError: a file has two labels.
+    """
     labels: dict[str, str] = {}
     for record in records:
         file = next((record[key] for key in FILE if isinstance(record.get(key), str)), None)
@@ -376,12 +383,17 @@ def _read_celeba(source: Source, name: str) -> LabelList:
     return LabelList(name, None, columns, rows)
 
 
-def _read_stylegan(source: Source, name: str, chosen: bool) -> LabelList | None:
-    """`{"labels": [["00000/img.png", 3], ...]}`; if the user chose it, also `{"img.png": "cat", ...}`. None if it has no labels."""
+def _read_json(source: Source, name: str, chosen: bool) -> LabelList | None:
+    """`{"labels": [["00000/img.png", 3], ...]}`, as of StyleGAN; None if it has no labels.
+
+    If the user chose it, also `{"img.png": "cat", ...}`, and what `_records` reads.
+    """
     where = f"{source.path}: {name}"
     content = read_json(where, read_text(source, name))
     if chosen and isinstance(content, dict) and content and all(isinstance(label, str) for label in content.values()):
         return LabelList(name, {file: label.strip() for file, label in content.items()})
+    if chosen and (records := _records(content)):
+        return _labels_of_all(where, name, records)
     pairs = content.get("labels") if isinstance(content, dict) else None
     if pairs is None:
         return None
@@ -396,3 +408,17 @@ def _read_stylegan(source: Source, name: str, chosen: bool) -> LabelList | None:
             )
         labels[pair[0]] = label_of(pair[1])
     return LabelList(name, labels)
+
+
+def _records(content: Any) -> list[dict[str, Any]]:
+    """The objects of `[{"file": "img.png", "label": "cat"}, ...]`, `{"images": [...]}` or `{"img.png": {"label": "cat"}, ...}`.
+
+    Their keys are lower case; there are none in other content.
+    """
+    if isinstance(content, dict) and isinstance(content.get("images"), list):
+        content = content["images"]
+    if isinstance(content, dict):
+        content = [{FILE[0]: file, **value} if isinstance(value, dict) else value for file, value in content.items()]
+    if not isinstance(content, list) or not all(isinstance(record, dict) for record in content):
+        return []
+    return [{str(key).lower(): value for key, value in record.items()} for record in content]

@@ -81,17 +81,18 @@ def assign(source: Source, chosen: str | None = None, name: str = "") -> Table |
     if chosen is not None and f"./{chosen}" in source.side_files:  # in a tar
         chosen = f"./{chosen}"
     if chosen is not None and chosen not in source.side_files:
-        raise InvalidOption(
-            "labels",
-            chosen,
-            f"not a file of {f'the source {name}' if name else 'this source'}; give folders, none or a list"
-            + did_you_mean(chosen, source.side_files),
-        )
+        advice = _advise_name(source, chosen) or f"give folders, none or a list{did_you_mean(chosen, source.side_files)}"
+        raise InvalidOption("labels", chosen, f"not a file of {f'the source {name}' if name else 'this source'}; {advice}")
     files = [chosen] if chosen else _choose_lists(source, shared, known_lists)
     lists = [item for file in files if (item := read_list(source, file, bool(chosen))) is not None]
     if not lists:
         if chosen:
-            raise InvalidOption("labels", chosen, "contains neither labels nor attributes")
+            raise InvalidOption(
+                "labels",
+                chosen,
+                "contains no labels: in JSON, objects must name a file and a label, class or category, as "
+                '{"a.png": {"label": "cat"}}; or it is {"a.png": "cat"}',
+            )
         if numbered := [file for file in files if file.lower().endswith("dataset.json")]:  # its folders are parts of a set
             source.notes.append(f"{numbered[0]} contains no labels.")
             source.used_files.add(numbered[0])
@@ -104,6 +105,17 @@ def assign(source: Source, chosen: str | None = None, name: str = "") -> Table |
     if lists[0].labels is None:
         _assign_by_folder(source, shared)
     return table
+
+
+def _advise_name(source: Source, chosen: str) -> str:
+    """What to do with the path of a list that is no name in the source; empty if it is not the path of a file."""
+    path = Path(chosen)
+    if not path.is_file():
+        return ""
+    with suppress(ValueError):
+        if (inside := path.resolve().relative_to(source.path.resolve()).as_posix()) in source.side_files:
+            return f"give its name there: --labels {inside}"
+    return f"copy it to the images ({source.path}), and give its name there: --labels {path.name}"
 
 
 def _assign_own(source: Source, chosen: str | None, name: str) -> None:

@@ -148,7 +148,7 @@ def generation(facts: Facts, width: int | None = None) -> Choice:
     if labelled:
         reasons[0] += f", at least {facts.smallest:,} of each class: you can ask for a class"
     elif facts.smallest is not None:
-        reasons[0] += f", only {facts.smallest:,} of some classes: labels are not used"
+        reasons[0] += f", only {facts.smallest:,} of some classes: labels are not used (--recipe cgan would)"
     reasons.append(
         f"ema {show_count(AVERAGED)}: samples come from a moving average of G's weights, which has less noise than they have"
     )
