@@ -52,6 +52,8 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("train photos/*.png", ["a pattern of file names; give the folder that has the images: photos"]),
         ("train photos/0.png photos/1.png photos/2.png", ["give the folder that has it: photos"]),
         ("train film.mp4", ["a film, not an image: make images of it first, such as ffmpeg -i"]),
+        ("show run", ["run is a run, not a source", "leafwing sample run"]),
+        ("doctor run", ["run is a run, not a source", "leafwing sample run"]),
         ("train run --images 100", ["run is a run, not a source", "leafwing resume run", "leafwing train SOURCE --start run"]),
         ("translate photos run", ["the run comes first: type leafwing translate run photos"]),
         ("score photos last", ["the run comes first: type leafwing score last photos"]),

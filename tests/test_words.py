@@ -120,6 +120,8 @@ def test_a_command_is_in_no_table() -> None:
         ("train --dataset {}", "the data are the first argument"),
         ("sample last --num-samples 3", "use -n: Number of samples"),
         ("sample last --truncation 0.7", "explore RUN truncate"),
+        ("train {} --transparent", "--channels 4 keeps the transparency"),
+        ("walk last --alpha", "if the run was trained with --channels 4"),
         ("sample last --walk 3,5,8", "walk RUN --seeds 3,5,8"),
         ("sample last --run 3", "the run is the first argument"),
         ("sample last --ckpt 3", "use --checkpoint: Checkpoint"),

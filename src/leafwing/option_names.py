@@ -89,6 +89,10 @@ NO_OPTION = {
     "cache cache-dir": {
         "train resume compare doctor show evaluate explore": "the environment variable LEAFWING_CACHE is the folder of decoded images"
     },
+    "transparent transparency alpha alpha-channel rgba keep-alpha": {
+        "train compare doctor show": "--channels 4 keeps the transparency of images, and samples are transparent then",
+        "sample walk reel": "samples are transparent if the run was trained with --channels 4",
+    },
     "walk film video interpolate interpolation": {
         "sample": "`leafwing walk RUN --seeds 3,5,8` films a walk between samples"
     },

@@ -47,7 +47,7 @@ class DataSettings:
     """Height and width in pixels: 64, or 64x96 (height x width). Default: 64; 32 if the images are smaller, or without --recipe on
     a slow machine."""
     channels: int | None = None
-    """1 grey, 2 grey + alpha, 3 RGB, 4 RGBA. Default: those of the images."""
+    """1 grey, 2 grey + alpha, 3 RGB, 4 RGBA. Default: 1 or 3, as the images are, on --background where they are transparent."""
     fit: Literal["crop", "pad", "stretch", "tiles"] | None = None
     """Fitting images with another aspect ratio: crop (centre crop), pad (add bars) or stretch (distort); or tiles: large images
     are cut into tiles of this size at their own resolution. Default: crop."""

@@ -213,6 +213,17 @@ def test_colour_profiles_are_converted_to_srgb(tmp_path: Path) -> None:
     assert np.abs(data.array[2].astype(int) - pixels[..., [1, 0, 2]]).max() <= 3
 
 
+@pytest.mark.parametrize(("mode", "channels", "kept"), [("RGBA", 3, 4), ("LA", 1, 2)])
+def test_transparency_that_is_lost_is_mentioned(tmp_path: Path, mode: str, channels: int, kept: int) -> None:
+    see_through = np.full((40, 40, kept), 90, np.uint8)
+    path = put(tmp_path / "set", {"a.png": encoded(see_through), "b.png": encoded(see_through[..., :channels].squeeze())})
+    text = f"Images with transparency: 1; they are put on white, and --channels {kept} keeps it."
+    assert text in load(path).notes
+    assert text in doctor(path).notes
+    for chosen in (channels, kept):
+        assert "transparency" not in "".join([*load(path, channels=chosen).notes, *doctor(path, channels=chosen).advice])
+
+
 def test_a_profile_changes_neither_orientation_nor_transparency(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6

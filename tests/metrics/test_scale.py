@@ -79,10 +79,10 @@ def test_precision_is_told_as_samples_that_could_be_real_images() -> None:
 @pytest.mark.parametrize(
     ("shares", "text"),
     [
-        ({"hat": 0.904, "skirt": 0.1}, " Of 100 samples of each class: hat 90, skirt 10."),
+        ({"hat": 0.904, "skirt": 0.1}, " Of 100 samples of each class: hat (90), skirt (10)."),
         (
             {f"c{i}": 1 - i / 20 for i in range(12)},
-            " class: c0 100, c1 95, c2 90, c3 85, c4 80, 2 classes between, c7 65, c8 60, c9 55, c10 50, c11 45.",
+            " class: c0 (100), c1 (95), c2 (90), c3 (85), c4 (80), 2 classes between, c7 (65), c8 (60), c9 (55), c10 (50), c11 (45).",
         ),
     ],
 )

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from leafwing import recipes
+from leafwing.commands.first_checks import refuse_run
 from leafwing.commands.recommend import describe, describe_hold_out
 from leafwing.errors import LeafwingError
 from leafwing.option_names import refuse_unknown
@@ -35,7 +36,9 @@ def doctor(source: Any, *, progress: Progress = None, **options: Any) -> SourceR
 
     refuse_unknown("doctor", options, {name: all_settings()[name].help for name in READING_OPTIONS if name != "mirror"})
     reading, _ = split_keywords(options)
-    require_packages(locate(source))
+    place = locate(source)
+    refuse_run(place)
+    require_packages(place)
     from leafwing.data.doctor import doctor as examine  # imports torch
 
     report = examine(source, progress=reporter_of(progress).report_reading, **reading)

@@ -129,7 +129,7 @@ def lead(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def describe_classes(shares: Mapping[str, float]) -> str:
     """How many samples of each class could be real images, from their shares, highest first; of many classes, the ends."""
-    texts = [f"{name} {round(100 * share)}" for name, share in shares.items()]
+    texts = [f"{name} ({round(100 * share)})" for name, share in shares.items()]
     if len(texts) > 2 * AT_EITHER_END:
         between = len(texts) - 2 * AT_EITHER_END
         texts[AT_EITHER_END:-AT_EITHER_END] = [f"{between} classes between"]

@@ -52,12 +52,7 @@ def check_training(
     if origin is not None:
         place = locate(origin)
         require_packages(data=place)
-        if isinstance(place, Path) and (place / "run.json").is_file():
-            folder = shlex.quote(str(place))
-            raise LeafwingError(
-                f"{place} is a run, not a source of images: `leafwing resume {folder} --images +100k` continues it, `leafwing train "
-                f"SOURCE --start {folder}` begins with its weights"
-            )
+        refuse_run(place)
         check_built_in(place, reading_options(values))
         check_fields(place, values.get("fields"))
         _check_listing(place, values)
@@ -69,6 +64,16 @@ def check_training(
     elif old is None:
         check_any(options)
     check_schedule(replace_fields((old.settings if old else Settings()).schedule, values), values)
+
+
+def refuse_run(place: Place) -> None:
+    """Raises LeafwingError if a run folder was given as a source of images."""
+    if isinstance(place, Path) and (place / "run.json").is_file():
+        folder = shlex.quote(str(place))
+        raise LeafwingError(
+            f"{place} is a run, not a source of images: `leafwing sample {folder}` shows what it generates, `leafwing resume {folder} "
+            f"--images +100k` continues it, `leafwing train SOURCE --start {folder}` begins with its weights"
+        )
 
 
 def check_recipe(recipe: str, options: Mapping[str, Any]) -> None:

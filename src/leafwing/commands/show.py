@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leafwing import files
+from leafwing.commands.first_checks import refuse_run
 from leafwing.commands.results import ContactSheet
 from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.option_names import refuse_unknown
@@ -67,6 +68,7 @@ def show(
     reading, _ = split_keywords(options)
     seed = check_seed(seed)
     place = locate(source)
+    refuse_run(place)
     require_packages(place)
     places = [*place.values()] if isinstance(place, dict) else [place]
     names = [str(item).removeprefix(PREFIX) for item in places]

@@ -429,11 +429,6 @@ def _advise(report: SourceReport) -> None:
         f"{report.options['size']} with {report.options['channels']} channels."
         + (" Twice the side takes about four times as long." if small >= 128 else "")
     )
-    if report.transparent:
-        say(
-            f"Transparent images: {report.transparent:,}; they are composited on {report.options['background']}, and --channels "
-            f"{2 if report.options['channels'] < 3 else 4} keeps transparency."
-        )
     kinds = (("identical files", report.exact_duplicates), ("near-duplicates", report.near_duplicates))
     if duplicate_groups := [f"{len(groups)} group{'s' * (len(groups) > 1)} of {kind}" for kind, groups in kinds if groups]:
         say(

@@ -421,6 +421,12 @@ class SurveyedSource:
             source.notes.append(f"Files with several frames or pages: {frames}; only the first is used.")
         if converted := sum(1 for info in infos if info.header and info.header.profile):
             source.notes.append(f"Images with a colour profile other than sRGB: {converted:,}; they are converted to sRGB.")
+        transparent = sum(1 for info in infos if info.header and info.header.transparent)
+        if transparent and options.channels is None:
+            source.notes.append(
+                f"Images with transparency: {transparent:,}; they are put on {options.background}, and --channels "
+                f"{target.channels + 1} keeps it."
+            )
         if masks := layouts.describe_masks([info.entry.name for info in infos]) if input is None else "":
             source.notes.append(masks)
         if encoded := sorted(source.other_encodings):
