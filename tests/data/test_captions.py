@@ -154,7 +154,10 @@ def test_images_without_a_caption_are_rejected_and_named(tmp_path: Path) -> None
     assert [(reject.name, reject.reason) for reject in data.rejects] == [
         (name, "no caption in captions.csv") for name in ("2.png", "4.png")
     ]
-    assert "Images without a caption in captions.csv: 2 (2.png, 4.png); they are not used." in data.notes
+    assert (
+        "Images without a caption in captions.csv: 2 (2.png, 4.png); they are not used, as they would be without captions.csv."
+        in data.notes
+    )
     assert "Entries of captions.csv without an image: 1 (gone.png)." in data.notes
     assert "Captions without a word in captions.csv: 1; they are not used." in data.notes
     assert [reject.name for reject in doctor(source, size=40).rejected] == ["2.png", "4.png"]

@@ -127,7 +127,10 @@ def _choose(source: Source, names: Names, kind: _Kind) -> Annotations | None:
             source.notes.append(f"Not used: {annotations.files}, without any {kind.noun}{reason}.")
     if chosen is not None:
         if without := _counted([entry.name for index, entry in enumerate(source.entries) if index not in chosen.values]):
-            chosen.notes.append(f"Images without {kind.article}{kind.noun} in {chosen.files}: {without}; they are not used.")
+            chosen.notes.append(
+                f"Images without {kind.article}{kind.noun} in {chosen.files}: {without}; they are not used, as they "
+                f"would be without {chosen.files}."
+            )
         if missing := _counted(chosen.missing):
             chosen.notes.append(f"Entries of {chosen.files} without an image: {missing}.")
     return chosen
