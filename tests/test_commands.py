@@ -556,7 +556,8 @@ def test_a_run_without_recorded_hardware_settings_resumes(folder: Path, tmp_path
 
 def test_a_dry_run_shows_the_augmentation(folder: Path) -> None:
     assert commands.forecast(folder, "dcgan", **TINY)["augment"] == "none"
-    chosen = commands.forecast(folder, "dcgan", augment="diff:color", **TINY)
+    chosen = commands.forecast(folder, "dcgan", augment="diff:color", hold_out=2, **TINY)
+    assert ", 2 held out\n" in describe_plan(chosen)
     assert "augment     diff:color" in describe_plan(chosen).splitlines()
     by_recipe = {**chosen, "recipe": "fastgan", "augment": "diff", "critic": {"augment": None}}
     assert "augment     diff (the default of fastgan)" in describe_plan(by_recipe).splitlines()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +20,7 @@ from leafwing import cli, fields, pictures
 from leafwing.commands.sample import sweep_titles
 from leafwing.commands.session import SHEET_ROWS, save_samples, sheet_rows
 from leafwing.data import Dataset
-from leafwing.errors import LeafwingError
+from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.game import DataSpec
 from leafwing.layout import GAP
 from leafwing.model import Model
@@ -136,6 +137,14 @@ def test_single_samples_say_of_which_class_they_are_if_nobody_chose(tmp_path: Pa
     ]
     assert said == ["all of class dress: --label chooses another"] * 2
     assert all(name in path for name, path in zip(("dress", "dress", "hat", "hat"), names, strict=True))
+
+
+def test_pictures_that_do_not_fit_into_memory_together_are_refused(described: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules["leafwing.commands.sample"], "available_memory", lambda: 1 << 20)
+    for format in ("grid", "npz"):
+        with pytest.raises(InvalidOption, match=r"n=300: needs about .* of memory, and 1 MiB are free"):
+            leafwing.sample(described, 300, format=format, trust=True)
+    assert len([*leafwing.sample(described, 300, format="folder", trust=True).glob("*.png")]) == 300
 
 
 def test_the_command_sets_conditions(described: Path, tmp_path: Path) -> None:

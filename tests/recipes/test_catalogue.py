@@ -443,3 +443,12 @@ def test_the_digest_ignores_only_line_ends(tmp_path: Path) -> None:
     other.write_bytes(b"a = 1\r\nb = 2\r\n")
     changed.write_bytes(b"a = 1\nb = 3\n")
     assert recipes.digest(one) == recipes.digest(other) != recipes.digest(changed)
+
+
+def test_the_digest_has_every_statement_but_docstrings(tmp_path: Path) -> None:
+    def digest(docstring: str, first: str) -> str:
+        path = tmp_path / "one.py"
+        path.write_text(f'"""{docstring}"""\n{first}\n\ndef f():\n    """{docstring}"""\n    {first}\n    return b\n')
+        return recipes.digest(path)
+
+    assert digest("a", "b = 2") == digest("other", "b = 2") != digest("a", "b = 3")
