@@ -29,6 +29,7 @@ from leafwing.health import Alarm
 from leafwing.metrics.glance import Glance, effect_of_labels, fine_detail, glance
 from leafwing.model import Model
 from leafwing.parts.priors import Normal
+from leafwing.recipes._recommended import RECOGNISABLE
 from leafwing.runs import Run
 
 GOOD = Glance(128, 256, variety=0.93, distance=0.02, grey_distance=0.29, detail=0.06, real_detail=0.07, label_effect=0.8)
@@ -48,6 +49,7 @@ def trained(folder: str = "runs/1", size: int = 16, channels: int = 3, **config:
         folder=Path(folder),
         config={"options": rates, "conditions": [], **config},
         spec=DataSpec.images(size, size, channels),
+        history=SimpleNamespace(before=0),
         recipe_is_installed=lambda: True,
     )
 
@@ -99,7 +101,8 @@ def test_at_most_five_lines_and_the_samples_come_first() -> None:
 
 
 def test_the_plan() -> None:
-    assert describe_plan(END) == "all of the plan"
+    assert describe_plan(END) == describe_plan(replace(END, seconds=600.0, used=580.0)) == "all of the plan"
+    assert describe_plan(replace(END, seconds=600.0, used=420.0)) == "all of the plan, with 3m 00s of its time to spare"
     stopped = replace(END, images=2_400, stop_reason="interrupted")
     assert describe_plan(stopped) == "40% of the plan of 6k (stopped by you)"
     assert describe_plan(replace(stopped, stop_reason="")) == "40% of the plan of 6k"
@@ -290,7 +293,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     ],
 )
 def test_short_trainings_on_photographs_are_named_before_they_begin(spec: DataSpec, images: int, is_short: bool) -> None:
-    assert bool(expectation(spec, images)) == is_short
+    assert bool(expectation(spec, images, 0)) == is_short
+    assert not expectation(spec, images, RECOGNISABLE), "the weights from which it starts have seen as many"
 
 
 def test_a_run_is_looked_at(run: Run) -> None:

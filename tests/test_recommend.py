@@ -69,6 +69,8 @@ def test_the_reasons_say_what_to_expect(images: int, expected: str) -> None:
     assert choice.settings["images"] == images
     assert expected in choice.reasons[-1]
     assert ("expect" in choice.reasons[-1]) == bool(expected)
+    started = choose(Facts("images", 5_000, before=rule.MANY_RECOGNISABLE), constant(10))
+    assert "expect" not in started.reasons[-1]
 
 
 def test_every_recipe_of_the_rule_exists_and_has_the_options() -> None:

@@ -131,6 +131,11 @@ class History:
     trained_on_held_out: bool = False
     no_improvement: int = 0
 
+    @property
+    def before(self) -> int:
+        """The images that the weights were trained on with which training began; 0 for random ones."""
+        return self.start.images if self.start else 0
+
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:

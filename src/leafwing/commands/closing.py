@@ -46,6 +46,8 @@ STOPS = {
     "no_improvement": "no improvement for a while (--stop-on)",
 }
 """Why a training ended before its plan, by `Run.stop_reason`."""
+SPARE = 0.1
+"""If more than this share of the time limit is left when all planned images were shown, that is said."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ class Ending:
         passed: number of alarms that had passed.
         rolled_back: number of rollbacks.
         seconds: the time limit of the training; None without one.
+        used: the time that it took, in seconds.
         separated: share of pairs in which D scores the real image higher, although the samples are far from the data; None if it does
             not tell them apart.
     """
@@ -74,6 +77,7 @@ class Ending:
     passed: int = 0
     rolled_back: int = 0
     seconds: float | None = None
+    used: float = 0.0
     separated: float | None = None
 
     @property
@@ -106,6 +110,7 @@ def ending(run: Run, glance: Glance | None) -> Ending:
         passed=sum(alarm.until is not None for alarm in alarms),
         rolled_back=sum("rolled_back" in record for record in records),
         seconds=run.settings.schedule.time,
+        used=last["seconds"],
         separated=health.separated(records),
     )
 
@@ -116,7 +121,9 @@ def ending(run: Run, glance: Glance | None) -> Ending:
 def describe_plan(end: Ending) -> str:
     """How much of the plan was done, to follow "trained on ... images in ..."."""
     if end.is_complete:
-        return "all of the plan"
+        left = 0.0 if end.seconds is None else end.seconds - end.used
+        spare = f", with {show_duration(left)} of its time to spare" if left > SPARE * (end.seconds or 0.0) else ""
+        return f"all of the plan{spare}"
     if end.is_as_planned and end.seconds:
         return (
             f"all of the planned {show_duration(end.seconds)}, and {end.images / end.planned:.0%} of the "
@@ -215,7 +222,7 @@ def next_step(run: Run, end: Ending) -> tuple[str, str]:
     if unstable and (slower := slower_rates(run.config["options"])):
         return "to start again, with learning rates half as high", f"train --from {folder}{recipe}{slower}"
     measured = end.glance
-    is_short = end.planned < RECOGNISABLE and measured is not None and is_photographic(run.spec)
+    is_short = measured is not None and bool(expectation(run.spec, end.planned, run.history.before))
     if end.stop_reason == "no_improvement":
         return "to use the best checkpoint", f"{sampling(run)} --checkpoint best{trust}"
     if not end.is_complete and not (end.is_as_planned and is_short):
@@ -244,9 +251,12 @@ def is_photographic(spec: DataSpec) -> bool:
     return not spec.points and spec.channels >= 3 and min(spec.height, spec.width) >= 32
 
 
-def expectation(spec: DataSpec, images: int) -> str:
-    """What to expect of a training of so many images on such data, if it is too short for things to be recognised; else empty."""
-    return EXPECTATION if images < RECOGNISABLE and is_photographic(spec) and "input" not in spec.fields else ""
+def expectation(spec: DataSpec, images: int, before: int) -> str:
+    """What to expect of a training of so many images on such data, if it is too short for things to be recognised; else empty.
+
+    The weights from which it starts were trained on `before` images.
+    """
+    return EXPECTATION if images + before < RECOGNISABLE and is_photographic(spec) and "input" not in spec.fields else ""
 
 
 def is_unstable(end: Ending) -> bool:

@@ -10,7 +10,7 @@ from leafwing.commands.closing import expectation
 from leafwing.commands.first_checks import check_training
 from leafwing.commands.plan import MEASURING, build_training, measured_speed, resolve_training
 from leafwing.commands.recommend import fill_in
-from leafwing.commands.transfer import with_start
+from leafwing.commands.transfer import find_start, with_start
 from leafwing.errors import InvalidOption
 from leafwing.progress import OnceReporter, Progress, reporter_of
 from leafwing.runs import ROOT, Run, refuse_existing
@@ -67,7 +67,8 @@ def forecast(
     duration = min(schedule.images / speed, schedule.time or inf)
     shown = min(schedule.images, max(1, round(duration * speed)))
     spec = plan.data_config.spec
-    expected = expectation(spec, shown)
+    before = find_start(str(chosen["start"]))[1] if chosen.get("start") else 0
+    expected = expectation(spec, shown, before)
     if expected and is_named and shown < schedule.images:
         expected += "; without --recipe, size and networks are chosen for the time"
     return {

@@ -105,14 +105,14 @@ def recommend(
             torch.set_num_threads(threads)
         return speeds[key]
 
-    start = open_start(str(values["start"])) if values.get("start") else None
+    start, images_of_start = open_start(str(values["start"])) if values.get("start") else (None, 0)
     if start is not None:
         values = {"size": f"{start.spec.height}x{start.spec.width}", "channels": start.spec.channels, **values}
     elif values.get("input") is None:
         card = recipes.describe(recipes.DEFAULT)  # for all that generate images from latents, the same sizes are possible
         settings = replace_fields(DataSettings(), values)
         check_before_reading(locate(source), card, card.name, {}, settings, values.get("augment"))
-    facts = facts_of(source, values, reading)
+    facts = replace(facts_of(source, values, reading), before=images_of_start)
     try:
         choice = rule.choose(facts, speed) if start is None else rule.with_length(started(start), facts, speed)
     finally:
@@ -147,10 +147,10 @@ def describe_load(before: tuple[float, int] | None) -> list[str]:
     ]
 
 
-def open_start(text: str) -> Run | None:
-    """The run of `--start` if its recipe is an installed one."""
-    run, _ = find_start(text)
-    return run if run.recipe_is_installed() and not run.spec.points else None
+def open_start(text: str) -> tuple[Run | None, int]:
+    """The run of `--start` if its recipe is an installed one, and the number of images that its weights were trained on."""
+    run, images = find_start(text)
+    return (run if run.recipe_is_installed() and not run.spec.points else None), images
 
 
 def started(run: Run) -> rule.Choice:

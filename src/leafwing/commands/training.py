@@ -120,7 +120,7 @@ def train(
             f"about quality; words: {guide_page('glossary.md')}"
         )
         images = plan.settings.schedule.images
-        if is_named and (expected := expectation(plan.data.spec, images)):
+        if is_named and (expected := expectation(plan.data.spec, images, run.history.before)):
             progress.say(f"{show_count(images)} images: {expected}")
         if plan.settings.critic.augment is None and training.game.augment != "none":
             progress.say(

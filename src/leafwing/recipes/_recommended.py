@@ -74,6 +74,7 @@ class Facts:
         may_shrink: whether the size may be chosen.
         may_augment: whether the augmentation may be chosen.
         mirrored: whether the user has set --mirror.
+        before: images that the weights were trained on from which training starts.
     """
 
     kind: Kind
@@ -85,6 +86,7 @@ class Facts:
     may_shrink: bool = False
     may_augment: bool = True
     mirrored: bool = False
+    before: int = 0
 
 
 @dataclass(frozen=True)
@@ -180,9 +182,9 @@ def with_length(choice: Choice, facts: Facts, speed: Callable[[Choice], float]) 
             f"{show_duration(facts.seconds)} of training: this machine shows about {show_count(images)} images, each picture about "
             f"{epochs:,.{0 if epochs >= 10 else 1}f} times"
         )
-        if facts.kind == "images" and images < RECOGNISABLE:
+        if facts.kind == "images" and images + facts.before < RECOGNISABLE:
             why += f"; {EXPECTATION}"
-        elif facts.kind == "images" and images < MANY_RECOGNISABLE:
+        elif facts.kind == "images" and images + facts.before < MANY_RECOGNISABLE:
             why += (
                 f"; expect things that can be recognised in some samples only: in many after {show_count(MANY_RECOGNISABLE)}"
             )
