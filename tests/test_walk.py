@@ -60,6 +60,16 @@ def test_a_walk_that_is_no_loop_ends_at_the_last_seed_and_is_shown_once(plain: P
         assert film.info["loop"] == 0
 
 
+@pytest.mark.parametrize("ending", ["webp", "gif"])
+def test_a_walk_of_transparent_samples_is_transparent(tmp_path: Path, ending: str) -> None:
+    clear = "torch.cat([squares(inputs.latent), squares(inputs.latent, 1) * 0 - 1], 1)"
+    output = f'Output("image", lambda nets, inputs, clock: {clear}, prior=Normal(2))'
+    run = save(tmp_path / "run", DataSpec.images(16, 16, 4), output)
+    with Image.open(commands.walk(run, "1,2", seconds=0.5, fps=4, out=tmp_path / f"a.{ending}", trust=True)) as film:
+        alphas = [np.asarray(frame.convert("RGBA"))[..., 3] for frame in ImageSequence.Iterator(film)]
+    assert all((alpha == 0).all() for alpha in alphas)
+
+
 @pytest.mark.parametrize(("size", "expected"), [(None, (512, 512)), (100, (100, 100)), (64, (64, 64))])
 def test_a_film_has_no_frame_and_the_chosen_size(plain: Path, size: int | None, expected: tuple[int, int]) -> None:
     frames = shown(commands.walk(plain, "1,2", seconds=0.5, fps=4, size=size, trust=True))

@@ -71,7 +71,7 @@ def walk(
         output: the field to generate; None: the main output.
         checkpoint: images shown, `last` (None) or `best`.
         out: a .webp, .gif or .mp4 file (.mp4 needs PyAV, `leafwing[film]`) that must not exist; None: a new .webp file in the run's
-            `outputs` folder.
+            `outputs` folder. Transparent samples without classes stay so in .webp and .gif, and are on white in .mp4.
         device: auto, cpu, cuda or mps.
         trust: execute the folder's `recipe.py` even if it is not an installed recipe.
         root: folder of the numbered run folders.
@@ -127,7 +127,7 @@ def walk(
     scene = Scene(model, output, numbers[0], model.conditions(rows or 1, numbers[0], output=output, **settings), size)
     images = scene.draw_all(latents.walk(ends, count, loop), reporter)
     first = next(images)
-    if ending != ".mp4" and count * first.width * first.height * 3 > MAX_MEMORY:
+    if ending != ".mp4" and count * first.width * first.height * len(first.getbands()) > MAX_MEMORY:
         raise InvalidOption(
             "seconds",
             seconds,
@@ -182,7 +182,8 @@ class Scene:
         samples = next(self.model.stream(latent.repeat(self.n, 1), output=self.output, seed=self.seed, **named))
         stored = self.kind.to_stored(samples).numpy()
         if self.n == 1:
-            image = layout.flat(pictures.to_image(pictures.draw(self.kind, stored)[0]))
+            image = pictures.to_image(pictures.draw(self.kind, stored)[0])
+            image = image.convert("RGBA") if image.has_transparency_data else layout.flat(image)
             side = self.size or max(image.size) * max(1, SIDE // max(image.size))
             return layout.fit(image, side, side, pictures.is_smooth(self.kind))
         sheet = pictures.sample_grid(self.kind, stored, self.columns, self.model.spec, self.conditions)
