@@ -33,6 +33,13 @@ CHOICES: dict[str, dict[str, Any]] = {
     "dcgan paper": {"recipe": "dcgan"},
     "dcgan": {"recipe": "dcgan", "width": 32, "batch": 64, "ema": 10_000},
     "dcgan+diff": {"recipe": "dcgan", "width": 32, "batch": 64, "ema": 10_000, "augment": "diff"},
+    "dcgan+diff, no colour": {
+        "recipe": "dcgan",
+        "width": 32,
+        "batch": 64,
+        "ema": 10_000,
+        "augment": "diff:translation,cutout",
+    },
     "dcgan+ada": {"recipe": "dcgan", "width": 32, "batch": 64, "ema": 10_000, "augment": "ada"},
     "sngan+diff": {"recipe": "sngan", "width": 32, "batch": 64, "ema": 10_000, "augment": "diff"},
     "r3gan": {"recipe": "r3gan", "width": 32, "batch": 32},
@@ -108,6 +115,12 @@ def copies(run: leafwing.Run, checkpoint: int | None) -> dict[str, Any]:
     return {row["metric"]: row["value"] for row in rows if isinstance(row["value"], float)} | {
         "verdict": next((row["verdict"] for row in rows if row.get("verdict")), None)
     }
+
+
+def leaks(run: leafwing.Run, checkpoint: int | None) -> dict[str, Any]:
+    """The share of samples that look changed, by kind of change; empty without augmentation."""
+    rows = leafwing.evaluate(run.folder, metrics="leaks", checkpoint=checkpoint, progress=ConsoleReporter())
+    return {row["metric"]: row["value"] for row in rows if isinstance(row["value"], float)}
 
 
 def asked(run: leafwing.Run, checkpoint: int | None) -> dict[str, Any]:
@@ -197,6 +210,7 @@ def main() -> None:
             for features in args.features:
                 row |= measure(run, features, args.checkpoint)
             row |= copies(run, args.checkpoint)
+            row |= leaks(run, args.checkpoint) if run.settings.critic.augment not in (None, "none") else {}
             if "label" in run.spec.fields and run.recipe == "cgan":
                 row |= asked(run, args.checkpoint)
             machine = run.settings.machine
