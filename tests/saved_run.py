@@ -19,7 +19,7 @@ from torch import nn
 
 from leafwing import fields
 from leafwing.game import Abilities, Batch, Game, Output, Player
-from leafwing.parts.priors import Normal
+from leafwing.parts.priors import Categorical, Normal, Product
 
 
 class Scale(nn.Module):

@@ -50,7 +50,7 @@ ARROWS: dict[str, set[str]] = {
     "loop": {"game", "errors", "engine"},
     "config": {"recipes", "game", "fields", "files", "settings"},
     "runs": {"calls", "config", "recipes", "game", "files", "weights_file", "errors", "quantities", "settings", "notebook"},
-    "latents": {"game", "errors"},
+    "latents": {"game", "parts", "errors"},
     "pictures": {"game", "fields", "layout", "films", "files", "errors", "machine", "pixels"},
     "drawing": {"game", "fields", "films", "notebook", "pictures", "progress", "errors"},
     "model": {

@@ -13,6 +13,7 @@ from torch.nn.functional import normalize
 
 from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
 from leafwing.game import Prior
+from leafwing.parts.priors import Categorical
 
 BLOCK = 64
 """Latents are drawn in blocks of this size, each with its own random generator."""
@@ -36,7 +37,7 @@ def check_latents(latents: Tensor | np.ndarray, prior: Prior | None) -> Tensor:
     Raises:
         LeafwingError: another shape than (n, size), or numbers that are not floating-point.
     """
-    latents = torch.from_numpy(latents).float() if isinstance(latents, np.ndarray) else latents
+    latents = torch.from_numpy(np.require(latents, requirements="W")).float() if isinstance(latents, np.ndarray) else latents
     size = None if prior is None else prior(1, "cpu", torch.Generator()).shape[1]
     if latents.dim() != 2 or size not in (None, latents.shape[1]) or not latents.is_floating_point():
         raise LeafwingError(
@@ -46,30 +47,43 @@ def check_latents(latents: Tensor | np.ndarray, prior: Prior | None) -> Tensor:
     return latents
 
 
-def sweep(latents: Tensor, codes: Mapping[str, int], code: str, values: Sequence[float] | None = None) -> Tensor:
+def is_categorical(prior: Prior | None, code: str) -> bool:
+    """Whether a named part of latents is one of several classes."""
+    return isinstance(getattr(prior, "factors", {}).get(code), Categorical)
+
+
+def sweep(latents: Tensor, prior: Prior | None, code: str, values: Sequence[float] | None = None) -> Tensor:
     """Each latent with one of its named parts set to each of k values, all else unchanged.
 
     Args:
         latents: (n, size).
-        codes: the named parts and their sizes, in order, at the beginning of the latents.
-        code: a name in `codes`.
-        values: k numbers for a part of size 1; None for a larger one, which is categorical and takes all classes in turn.
+        prior: where they come from.
+        code: the name of one of its parts: a single number, or a categorical one.
+        values: k numbers; None for a categorical part, which takes all classes in turn.
 
     Returns:
         (n * k, size), the first latent with all its values first.
 
     Raises:
-        LeafwingError: no such part, values for a categorical one, or none for a continuous one.
+        LeafwingError: no such part, values for a categorical one, or none for a single number; or a part of several numbers.
     """
-    if code not in codes:
+    codes: Mapping[str, int] = {name: part.size for name, part in getattr(prior, "factors", {}).items()}
+    available = [name for name in codes if codes[name] == 1 or is_categorical(prior, name)]
+    if code not in available:
+        if code in codes:
+            raise InvalidOption(
+                "sweep", code, f"a code of {codes[code]} numbers cannot be swept{did_you_mean('', available)}"
+            )
         if not codes:
             reason = "the latents of this run have no named codes that could be varied; `leafwing walk RUN` films how samples change"
             raise InvalidOption("sweep", code, reason)
-        raise LeafwingError(f"no code {code!r}{did_you_mean(code, list(codes))}")
+        raise LeafwingError(f"no code {code!r}{did_you_mean(code, available)}")
     size = codes[code]
     start = sum(list(codes.values())[: list(codes).index(code)])
-    if (values is None) == (size == 1):
-        hint = f"needs values, as in --sweep {code}=-1:1" if size == 1 else f"takes no values: it is one of {size} classes"
+    if (values is None) != is_categorical(prior, code):
+        hint = (
+            f"needs values, as in --sweep {code}=-1:1" if values is None else f"takes no values: it is one of {size} classes"
+        )
         raise LeafwingError(f"code {code} {hint}")
     settings = torch.eye(size) if values is None else torch.tensor([[float(value)] for value in values])
     swept = latents.repeat_interleave(len(settings), 0)

@@ -498,9 +498,9 @@ class Model:
         """Each latent with one of its codes set to each of k values, all else unchanged: (n * k, size); see `latents.sweep`.
 
         Raises:
-            LeafwingError: no such code, values for a categorical code, or none for a continuous one.
+            LeafwingError: no such code, values for a categorical code, or none for a single number; or a code of several numbers.
         """
-        return sweep(latents, self.codes, code, values)
+        return sweep(latents, self.output.prior, code, values)
 
     def stream(
         self,

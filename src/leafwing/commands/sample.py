@@ -12,7 +12,7 @@ from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.fields import Attributes, Caption, Clip, Field, Label, Vector, describe_kind
 from leafwing.machine import available_memory
 from leafwing.progress import Progress, Reporter, counted, reporter_of
-from leafwing.quantities import check_seed, show_bytes, whole
+from leafwing.quantities import check_seed, real, show_bytes, whole
 from leafwing.runs import ROOT, Run
 
 if TYPE_CHECKING:
@@ -382,9 +382,10 @@ def parse_sweep(text: str) -> tuple[str, list[float] | None]:
     if not equals:
         return code.strip(), None
     try:
-        low, high = (float(end) for end in span.split(":"))
+        low, high = map(real, span.split(":"))
     except ValueError:
-        raise InvalidOption("sweep", text, "write NAME=FROM:TO, as in code0=-2:2, or the NAME of a category") from None
+        reason = "write NAME=FROM:TO in finite numbers, as in code0=-2:2, or the NAME of a category"
+        raise InvalidOption("sweep", text, reason) from None
     return code.strip(), [low + (high - low) * i / (SWEEP_VALUES - 1) for i in range(SWEEP_VALUES)]
 
 
