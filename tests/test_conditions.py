@@ -21,11 +21,13 @@ from leafwing.conditions import (
     pixel_conditions,
     read_settings,
     resolve,
+    samples_to_network,
     settable,
 )
 from leafwing.errors import LeafwingError
 from leafwing.fields import Attributes, Box, Caption, Field, Image, Keypoints, Label, Mask, Vector
 from leafwing.game import Batch, DataSpec, Output
+from leafwing.latents import check_latents
 from leafwing.runs import Run
 
 NAMES = ("smiling", "colour=blue", "colour=green", "colour=red", "old")
@@ -234,6 +236,35 @@ def test_unspecified_conditions_are_those_of_one_example() -> None:
         return {f"{label} {caption} {box[0]:.1f} {[*map(int, bits)]}" for label, caption, box, bits in rows if label < 2}
 
     assert described(rows(300, names=("label", "attributes", "caption", "box"))) == described(REAL.columns)
+
+
+@pytest.mark.parametrize("value", [1.5, float("nan"), float("inf")])
+@pytest.mark.parametrize("kind", ["label", "caption"])
+def test_indices_in_arrays_are_whole_numbers(kind: str, value: float) -> None:
+    output = Output("image", lambda nets, inputs, clock: inputs.latent, (kind,))
+    spec = DataSpec({"image": Image(8, 8), "label": Label(("a", "b", "c")), "caption": Caption(("a", "b"), 1)})
+    for array in (np.array([1.0, value]), torch.tensor([value, 1.0])):
+        shaped = array if kind == "label" else array[:, None]
+        with pytest.raises(LeafwingError, match=rf"{kind}: give whole numbers, which are indices, not {value:g}"):
+            resolve(output, spec, Examples(), 2, 0, {kind: shaped})
+    if kind == "label":
+        with pytest.raises(LeafwingError, match="label: give whole numbers"):
+            resolve(output, spec, Examples(), 2, 0, {kind: np.float64(value)})
+    whole = np.array([1.0, 2.0]) if kind == "label" else np.array([[1.0], [2.0]])
+    assert resolve(output, spec, Examples(), 2, 0, {kind: whole})[kind].flatten().tolist() == [1, 2]
+
+
+@pytest.mark.filterwarnings("error")
+def test_arrays_may_be_read_only() -> None:
+    """PyTorch warns of tensors that share memory which nobody may write to."""
+    labels, images, latents = np.array([1, 0]), np.zeros((2, 8, 8, 3), np.uint8), np.zeros((2, 4))
+    for array in (labels, images, latents):
+        array.flags.writeable = False
+    spec = DataSpec.images(8, 8, labels=("a", "b"))
+    output = Output("image", lambda nets, inputs, clock: inputs.latent, ("label",))
+    assert resolve(output, spec, Examples(), 2, 0, {"label": labels}).label.tolist() == [1, 0]
+    assert samples_to_network(images, spec.fields["image"], (3, 8, 8)).shape == (2, 3, 8, 8)
+    assert check_latents(latents, None).shape == (2, 4)
 
 
 def test_captions_match_the_specified_label_and_attributes() -> None:

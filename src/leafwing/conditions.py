@@ -259,8 +259,10 @@ def _values(name: str, kind: Field, value: Any, n: int) -> Tensor:
     import torch
 
     if isinstance(value, np.ndarray | np.generic):
-        value = torch.as_tensor(value) if value.dtype.kind in "biuf" else value.tolist()
+        value = torch.as_tensor(np.require(value, requirements="W")) if value.dtype.kind in "biuf" else value.tolist()
     if isinstance(value, torch.Tensor):
+        if isinstance(kind, Label | Caption):
+            _require_whole(name, value)
         if value.shape == kind.shape and isinstance(kind, Label):
             value = int(value)
         else:
@@ -279,6 +281,12 @@ def _values(name: str, kind: Field, value: Any, n: int) -> Tensor:
     if isinstance(kind, Label):
         return torch.tensor([kind.index(item) for item in value], dtype=torch.int64)
     return torch.stack([kind.parse(item) for item in value])
+
+
+def _require_whole(name: str, value: Tensor) -> None:
+    """Raises LeafwingError if some of the numbers are not whole."""
+    if value.is_floating_point() and (wrong := value[~value.isfinite() | (value != value.round())]).numel():
+        raise LeafwingError(f"{name}: give whole numbers, which are indices, not {wrong.flatten()[0]:g}")
 
 
 def _is_list_of_values(kind: Field, value: Any) -> bool:
@@ -376,7 +384,7 @@ def samples_to_network(samples: Any, kind: Field, shape: Sequence[int]) -> Tenso
     import torch
 
     if isinstance(samples, np.ndarray) and samples.dtype.kind in "biuf":
-        samples = torch.from_numpy(np.ascontiguousarray(samples))
+        samples = torch.from_numpy(np.require(samples, requirements=("C", "W")))  # a copy if it is read-only
     expected = f"(n, {', '.join(map(str, shape))})"
     if not isinstance(samples, torch.Tensor):
         raise LeafwingError(
