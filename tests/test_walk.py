@@ -102,6 +102,19 @@ def test_wrong_classes_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture
     assert not (run / "outputs").exists()
 
 
+def test_a_class_may_be_named_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--seeds", "1,2", "--seconds", "0.1", "--fps", "20", "--trust", "--set", "label=all"]
+    films = []
+    for names in (("ant", "all"), ("ant", "bee")):
+        run = save(tmp_path / names[1], DataSpec.images(16, 16, labels=names), CLASSES)
+        films.append(cli.run(["walk", str(run), *words]))
+    assert films == [0, 2]
+    assert "no class 'all'" in capsys.readouterr().err
+    film = shown(next((tmp_path / "all" / "outputs").iterdir()))[0]
+    alone = commands.walk(tmp_path / "all", "1,2", seconds=0.1, fps=20, label="#1", out=tmp_path / "alone.webp", trust=True)
+    assert (film == shown(alone)[0]).all(), "one image, of the class with this name"
+
+
 def test_noise_inside_networks_does_not_flicker(tmp_path: Path) -> None:
     noisy = (
         'Output("image", lambda nets, inputs, clock: squares(inputs.latent) / 2 + torch.randn(inputs.n, 3, *size), '

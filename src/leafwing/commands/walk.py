@@ -119,7 +119,7 @@ def walk(
     for note in ignored_words(model.spec, named):
         reporter.say(note)
     settings = from_settings(chosen, model.spec, named)
-    if settings.get("label") == "all":
+    if label == "all":
         del settings["label"]
     if rows := default_rows(chosen, model.spec, settings):
         settings["label"] = [*range(rows)]
