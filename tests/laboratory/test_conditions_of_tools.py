@@ -23,6 +23,7 @@ from leafwing.fields import Caption
 from leafwing.game import Batch, Clock, DataSpec, Nets, Output
 from leafwing.laboratory import tool
 from leafwing.laboratory.fitting import load_targets, real_conditions
+from leafwing.laboratory.latents import fixed_words
 from leafwing.model import Model
 from leafwing.runs import Run
 
@@ -45,19 +46,19 @@ CALLS: dict[str, dict[str, Any]] = {
 TINY: dict[str, Any] = {"width": 8, "max_width": 16, "latent": 8, "batch": 8, "size": 16, "threads": 1, "precision": "fp32"}
 
 
-def call(name: str, model: Model, conditions: dict[str, Any] | None = None) -> Any:
+def call(name: str, model: Model, conditions: dict[str, Any] | None = None, **options: Any) -> Any:
     """Calls a tool with the inputs that it takes."""
     data = captioned_data(captioned_painter())
     inputs = {"features": FEATURES, "data": data, "labelled": data, "held_out": data}
-    options = {key: value for key, value in inputs.items() if key in inspect.signature(tool(name)).parameters}
-    return tool(name)(model, **options, **CALLS[name], **({} if conditions is None else {"conditions": conditions}))
+    options |= {key: value for key, value in inputs.items() if key in inspect.signature(tool(name)).parameters}
+    return tool(name)(model, **options, **CALLS.get(name, {}), **({} if conditions is None else {"conditions": conditions}))
 
 
 @pytest.mark.parametrize("name", CALLS)
 def test_what_is_set_holds_for_all_samples(name: str) -> None:
     model = captioned_painter(examples=200 if name == "invert" else 0)
     calls = record_inputs(model.game.sampling_nets.D if name in ("filters", "features") else model.game.sampling_nets.G)
-    call(name, model, CONDITIONS)
+    assert not any("of sample 0" in words for words in call(name, model, CONDITIONS).words)
     if name == "invert":
         calls = calls[1:]  # the first pass is of samples of any kind, whose distance is the unit of the loss
     assert calls
@@ -81,6 +82,89 @@ def test_what_is_not_set_is_that_of_the_first_sample(name: str) -> None:
     for _, caption, box in calls:
         assert (caption == first["caption"]).all()
         assert (box == first["box"]).all()
+
+
+@pytest.mark.parametrize("name", ["mix", *(name for name in CALLS if name not in ("edit", "invert", "complete"))])
+def test_what_is_not_set_is_that_of_the_samples_of_the_same_seed(name: str) -> None:
+    model = captioned_painter()
+    calls = record_inputs(model.game.sampling_nets.D if name in ("filters", "features") else model.game.sampling_nets.G)
+    call(name, model, seed=7)
+    assert not torch.equal(model.conditions(1, 7)["box"], model.conditions(1)["box"])
+    assert torch.equal(calls[0][2][:1], model.conditions(1, 7)["box"])
+
+
+def with_classes_and_attributes(make: Any, critic: torch.nn.Module | None = None) -> Model:
+    """A model of images in three classes, with attributes that nobody has to set."""
+    spec = DataSpec.images(16, 16, labels=("a", "b", "c"), attributes=("x", "y", "z"))
+    return planted.model(critic or torch.nn.Identity(), spec, make, ("label", "attributes"))
+
+
+class Brightness(torch.nn.Module):
+    def forward(self, x: Tensor, *conditions: Tensor) -> Tensor:
+        return x.mean((1, 2, 3))
+
+
+def test_attributes_that_nobody_sets_are_those_of_samples_of_the_same_seed() -> None:
+    inputs: list[Batch] = []
+
+    def make(nets: Nets, batch: Batch, clock: Clock) -> Tensor:
+        inputs.append(batch)
+        return batch.latent[:, :3, None, None].tanh().expand(-1, 3, 16, 16)
+
+    model = with_classes_and_attributes(make, Brightness())
+    random = np.random.default_rng(0)
+    data = planted.data(random.integers(0, 256, (60, 16, 16, 3), np.uint8), np.arange(60) % 3, model.labels)
+    options: dict[str, Any] = {"by": "critic", "n": 10, "shots": "2", "repeats": 2, "seed": 7}
+    tool("sift")(model, labelled=data, held_out=data, **options)
+    targets = load_targets(model, data, "0:9", seed=7).conditions
+    assert torch.equal(targets["attributes"], model.conditions(9, 7, label=targets.label)["attributes"])
+    expected = model.conditions(30, 7, label=np.repeat([0, 1, 2], 10))["attributes"]
+    assert not torch.equal(expected, model.conditions(30, label=np.repeat([0, 1, 2], 10))["attributes"])
+    assert torch.equal(inputs[0]["attributes"][:30], expected)
+
+
+@pytest.mark.parametrize(
+    ("seed", "conditions", "expected"),
+    [
+        (
+            2,
+            {},
+            ["are of class a: --label chooses another.", "have the attributes of sample 0 (x, z): --set chooses others."],
+        ),
+        (2, {"label": "b"}, ["have the attributes of sample 0 (x, z): --set chooses others."]),
+        (4, {"label": "b"}, ["have the attributes of sample 0: --set chooses others."]),
+        (2, {"label": "b", "attributes": {"x": 0}}, []),
+    ],
+)
+def test_what_nobody_chose_is_named(seed: int, conditions: dict[str, Any], expected: list[str]) -> None:
+    model = with_classes_and_attributes(None)
+    words = fixed_words(model, model.conditions(1, seed, **conditions), conditions)
+    assert words == [f"All samples {words}" for words in expected]
+
+
+@pytest.mark.parametrize(
+    "name", ["mix", *(name for name in CALLS if name not in ("truncate", "edit", "invert", "complete"))]
+)
+def test_tools_say_what_nobody_chose(name: str) -> None:
+    assert call(name, captioned_painter()).words[-1].endswith(" have the box of sample 0: --set chooses others.")
+
+
+def test_boxes_are_those_of_samples_with_their_own_conditions(tmp_path: Path) -> None:
+    model, numbers = captioned_painter(), [*range(3, 15)]
+    calls = record_inputs(model.game.sampling_nets.G)
+    path, file = tmp_path / "boxes.json", tmp_path / "latents.npy"
+    path.write_text(json.dumps({number: [2, 2, 4, 4] for number in numbers}))
+    np.save(file, model.latents(15, 7).numpy())
+    for latents in (None, file):
+        calls.clear()
+        finding = tool("dropout")(model, reader=None, boxes=path, latents=latents, n=15, seed=7)
+        conditions = model.conditions(15, 7).rows(torch.tensor(numbers if latents is None else [0] * len(numbers)))
+        drawn = [inputs for inputs in calls if len(inputs[0]) == 1]
+        assert torch.equal(torch.cat([z for z, _, _ in drawn]), model.latents(15, 7)[numbers])
+        assert torch.equal(torch.cat([caption for _, caption, _ in drawn]), conditions["caption"])
+        shown = calls[-1]  # with some maps dropped
+        assert torch.equal(shown[1][:8], conditions["caption"][:8])
+        assert any("of sample 0" in words for words in finding.words) == (latents is not None)
 
 
 def test_the_sample_that_is_edited_has_its_own_conditions() -> None:
@@ -161,8 +245,7 @@ def test_the_columns_of_a_mix_differ_in_one_condition(across: str) -> None:
         inputs.append(batch)
         return batch.latent[:, :3, None, None].tanh().expand(-1, 3, 16, 16)
 
-    spec = DataSpec.images(16, 16, labels=("a", "b", "c"), attributes=("x", "y", "z"))
-    model = planted.model(torch.nn.Identity(), spec, make, ("label", "attributes"))
+    model = with_classes_and_attributes(make)
     tool("mix")(model, features=FEATURES, n=3, rows=2, across=across)
     for batch in inputs:
         assert [name for name in ("label", "attributes") if len(batch[name].unique(dim=0)) > 1] == [across]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+from dataclasses import replace
 from math import nan
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,9 +16,10 @@ from handmade import FEATURES, LATENT, READER, Painter, find_boxes, painter
 from linear_world import world
 from torch import Tensor, nn
 
+from leafwing import recipes
 from leafwing.data import Dataset, load
 from leafwing.errors import LeafwingError
-from leafwing.game import DataSpec, Game, Player
+from leafwing.game import Batch, Clock, DataSpec, Game, Nets, Player
 from leafwing.laboratory.arithmetic import arithmetic
 from leafwing.laboratory.directions import by_activations, by_weights, describe_strongest, directions, first_layer
 from leafwing.laboratory.dropout import dropout, inside_box
@@ -165,6 +169,51 @@ def test_mixing_parts_of_the_latent() -> None:
         mix(model, features=FEATURES, across="label")
     with pytest.raises(LeafwingError, match="mix needs conditions, or latents with named parts, and this run has neither"):
         mix(painter(), features=FEATURES)
+
+
+def record_sheets(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """A list that receives the column heads and the legend of each sheet of a mix."""
+    sheets: list[dict[str, Any]] = []
+    tool = importlib.import_module("leafwing.laboratory.mix")
+    draw = tool.sheet
+
+    def record(*args: Any, **options: Any) -> Any:
+        sheets.append(options)
+        return draw(*args, **options)
+
+    monkeypatch.setattr(tool, "sheet", record)
+    return sheets
+
+
+@pytest.mark.parametrize("categories", [3, 12])
+def test_the_columns_of_a_category_are_its_classes_in_order(categories: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec, sheets = DataSpec.images(16, 16), record_sheets(monkeypatch)
+    options = recipes.describe("infogan").resolve({"latent": 6, "categories": categories, "width": 4, "max_width": 8})
+    model = Model(recipes.build("infogan", recipes.find("infogan"), spec, options), spec)
+    inputs = list[Tensor]()
+    make = model.output.make
+
+    def record(nets: Nets, batch: Batch, clock: Clock) -> Tensor:
+        inputs.append(batch.latent)
+        return make(nets, batch, clock)
+
+    model.game.abilities.outputs[0] = replace(model.output, make=record)  # type: ignore[index]
+    mix(model, features=FEATURES, n=2, rows=2, across="category", seed=4)
+    count = min(10, categories)
+    assert inputs[0][:count, 6 : 6 + categories].argmax(1).tolist() == [*range(count)]
+    assert sheets[0]["heads"] == [str(i) for i in range(count)]
+
+
+def test_the_attributes_of_the_columns_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, sheets = Model(build("cgan", ATTRIBUTES), ATTRIBUTES), record_sheets(monkeypatch)
+    mix(model, features=FEATURES, n=2, rows=2, across="attributes")
+    rows = model.conditions(10)["attributes"].bool().tolist()
+    lines = [
+        f"{i}: {', '.join(name for name, bit in zip(model.attributes, row, strict=True) if bit)}"
+        for i, row in enumerate(rows)
+    ]
+    assert sheets[0]["legend"].splitlines()[1:] == lines
+    assert sheets[0]["heads"] == [str(i) for i in range(10)]
 
 
 def test_mixing_labels() -> None:

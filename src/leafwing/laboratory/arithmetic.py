@@ -7,7 +7,7 @@ latents.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from leafwing.errors import LeafwingError
 from leafwing.laboratory.finding import Finding
-from leafwing.laboratory.latents import NO_CONDITIONS, Conditions, fix_conditions, parse_numbers
+from leafwing.laboratory.latents import NO_CONDITIONS, Conditions, Fixed, fix_conditions, parse_numbers
 from leafwing.laboratory.needs import IMAGES, LATENTS, needs
 from leafwing.laboratory.options import require_counts
 from leafwing.laboratory.reading import UNREAD, Reader
@@ -52,7 +52,8 @@ def arithmetic(
         reader: attribute classifier of samples; required for concepts in words and for the figures.
         conditions: what all samples should be, by field: {"label": 3}; the rest is that of the first sample.
         report_progress: progress callback.
-        a: a concept: sample numbers as in `leafwing sample` (3,5,8), or words: shape=star,colour=red.
+        a: a concept: sample numbers as in `leafwing sample` (3,5,8), but with the conditions of sample 0 where none are set, or words:
+            shape=star,colour=red.
         b: the concept to subtract.
         c: the concept to add. Default: an example chosen automatically.
         average: number of latents averaged for a concept in words.
@@ -77,7 +78,7 @@ def arithmetic(
             "this run has no attribute classifier, because its images have no labels: give --a, --b and --c as sample numbers, "
             "such as --a 3,5,8"
         )
-    pool = _Pool(model, reader, average, fix_conditions(model, conditions), seed, report_progress)
+    pool = _Pool(model, reader, average, fix_conditions(model, conditions, seed), seed, report_progress)
     figures: dict[str, object] = {"average": average, "reader": reader.name if reader else None}
     success = pool.success_rates(trials) if reader and len(reader.words) > 1 else None
     figures |= success or dict.fromkeys(("trials", "right", "chance", "pixels", "moved", "kept", "sure"))
@@ -110,7 +111,7 @@ def arithmetic(
     )
     return Finding(
         figures,
-        words,
+        [*words, *pool.generate.words],
         {
             "arithmetic": sheet("Vector arithmetic: A - B + C", rows, legend=legend),
             "turn": sheet(
@@ -132,7 +133,7 @@ class _Pool:
         model: Model,
         reader: Reader | None,
         average: int,
-        generate: Callable[..., Tensor],
+        generate: Fixed,
         seed: int,
         report_progress: ProgressCallback,
     ) -> None:
@@ -174,7 +175,7 @@ class _Pool:
                 frequent[name] = [str(value) for value in values[np.argsort(-counts, kind="stable")]]
         if not frequent:
             raise LeafwingError(
-                "the attribute classifier assigns all samples the same value (with --label all are of one class): give --a, --b "
+                "the attribute classifier assigns all samples the same value, as it does if they are all of one class: give --a, --b "
                 "and --c as sample numbers, such as --a 3,5,8"
             )
         (p, (x, y, *_)), *more = list(frequent.items())[-2:]

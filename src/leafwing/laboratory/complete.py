@@ -88,7 +88,7 @@ def complete(
     """
     check(model, pictures=pictures, mask=mask, starts=starts, steps=steps, prior=prior, seed=seed)
     known = _mask(mask, model, seed).to(model.device)
-    targets = load_targets(model, held_out, pictures, conditions)
+    targets = load_targets(model, held_out, pictures, conditions, seed=seed)
     n, images = len(targets.names), targets.images
     has_critic = prior > 0 and model.can("judge")
 

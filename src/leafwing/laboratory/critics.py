@@ -55,19 +55,20 @@ class Critic:
             return list(outputs)
 
 
-def critic_of(model: Model, conditions: Conditions = NO_CONDITIONS) -> Critic:
+def critic_of(model: Model, conditions: Conditions = NO_CONDITIONS, seed: int = 0) -> Critic:
     """The critic of a model that has one.
 
     Args:
         model: the model.
         conditions: specified conditions of all images; the others are those of the first sample.
+        seed: random seed of the sample.
 
     Raises:
         LeafwingError: it has no convolutions.
     """
     judge = model.game.abilities.judge
     assert judge is not None, "tools declare that they need a critic"
-    return _trace(model.game.sampling_nets, judge, model.conditions(1, **conditions), model.spec.shape, model.device)
+    return _trace(model.game.sampling_nets, judge, model.conditions(1, seed, **conditions), model.spec.shape, model.device)
 
 
 def untrained(critic: Critic, images: Tensor, seed: int) -> Critic:

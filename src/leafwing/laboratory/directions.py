@@ -77,7 +77,7 @@ def directions(
     if reach <= 0:
         raise InvalidOption("reach", reach, "must be greater than 0")
     require_counts(n=n)
-    generate = fix_conditions(model, conditions)
+    generate = fix_conditions(model, conditions, seed)
     weights = first_layer(model, generate, seed)
     values, vectors = by_weights(weights) if by == "weights" else by_activations(weights, model.latents(POOL, seed))
     deviation = float(model.latents(POOL, seed).std())
@@ -118,7 +118,7 @@ def directions(
             (f"sample {j}", generate(latents[j] + steps.to(move)[:, None] * move).cpu()) for j in range(min(n, N_MEASURED))
         ]
         sheets[f"direction{i}"] = sheet(f"Direction {i} of the first layer ({by})", rows, heads=heads, legend=legend)
-    return Finding(figures, words, sheets, arrays={"directions": vectors[:k].cpu().numpy()})
+    return Finding(figures, [*words, *generate.words], sheets, arrays={"directions": vectors[:k].cpu().numpy()})
 
 
 def describe_strongest(properties: dict[str, float]) -> str:

@@ -21,12 +21,13 @@ from torch import Tensor, nn
 from leafwing import files
 from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.laboratory.finding import Finding
-from leafwing.laboratory.latents import NO_CONDITIONS, Conditions, fix_conditions, load_latents
+from leafwing.laboratory.latents import NO_CONDITIONS, Conditions, fix_conditions, generate, load_latents, repeat
 from leafwing.laboratory.layers import find_convolutions, require_convolutions
 from leafwing.laboratory.needs import IMAGES, LATENTS, needs
 from leafwing.laboratory.options import MOST
 from leafwing.laboratory.reading import Reader
 from leafwing.laboratory.sheet import Line, chart, require_charts, sheet
+from leafwing.latents import BLOCK
 from leafwing.model import Model
 from leafwing.progress import ProgressCallback, no_progress
 from leafwing.quantities import whole
@@ -64,11 +65,14 @@ def dropout(
     Args:
         model: a model of images, with a convolutional generator.
         reader: attribute classifier that locates the object before and after (the sprites' oracle).
-        conditions: what all samples should be, by field: {"label": 3}; the rest is that of the first sample.
+        conditions: what all samples should be, by field: {"label": 3}; the rest is that of the first sample, and with boxes by sample
+            number that of each sample itself.
         report_progress: progress callback.
-        boxes: a JSON file with hand-drawn boxes by sample number as in `leafwing sample`, {"3": [left, top, width, height], ...} in
-            pixels, or a list of boxes per sample. Default: the boxes found by the sprites' oracle in the first n samples.
-        latents: an .npz or .npy file of latents, such as those of `invert`; sample numbers then select its rows.
+        boxes: a JSON file with hand-drawn boxes by sample number, the number of the file in `leafwing sample RUN --folder` with the
+            same --seed, --label and --set, {"3": [left, top, width, height], ...} in pixels, or a list of boxes per sample. Default:
+            the boxes found by the sprites' oracle in the first n samples.
+        latents: an .npz or .npy file of latents, such as those of `invert`; sample numbers then select its rows, which all have the
+            same conditions.
         n: number of samples in which the sprites' oracle looks for boxes.
         layer: the convolution whose maps are dropped: 2 for the second-highest, as in the paper, 3 for the one below it.
         fill: value of dropped maps: zero, as in the paper, or their median in each sample, which preserves the background.
@@ -86,8 +90,8 @@ def dropout(
         LeafwingError: no convolutions, a box outside the image, or nothing that locates objects.
     """
     require_charts()
-    generate = fix_conditions(model, conditions)
-    layers = find_convolutions(model.game.sampling_nets, lambda: generate(model.latents(1, seed)))
+    fixed = fix_conditions(model, conditions, seed)
+    layers = find_convolutions(model.game.sampling_nets, lambda: fixed(model.latents(1, seed)))
     if layer < 2:
         raise InvalidOption("layer", layer, "must be at least 2 (the second-highest convolution)")
     require_convolutions(layers, layer, "generator")
@@ -102,11 +106,20 @@ def dropout(
         raise InvalidOption(
             "boxes", boxes, f"a box for sample {max(boxes_by_sample)}, but {latents} contains {len(z)} latents"
         )
+    n_searched = len(z)
+    z = torch.cat([z, model.latents(n_searched + N_TEST, seed)[n_searched:]])
+    has_own = bool(boxes_by_sample) and latents is None  # boxes that were drawn on the samples of `leafwing sample`
+    inputs = model.conditions(len(z), seed, **conditions) if has_own else repeat(fixed.inputs, len(z))
+
+    def draw(numbers: slice | Tensor, batch: int = BLOCK) -> Tensor:
+        """Samples by their numbers."""
+        return generate(model, z[numbers], inputs.rows(numbers), batch)
+
     if not boxes_by_sample:
-        boxes_by_sample = find_boxes(generate, reader, z)
+        boxes_by_sample = find_boxes(reader, draw(slice(n_searched)))
     if len(boxes_by_sample) < 10:
         raise LeafwingError(f"{len(boxes_by_sample)} boxes are too few: give at least 10, or search more samples (--n)")
-    inside, outside = activations(model, convolution, z, boxes_by_sample, generate, seed)
+    inside, outside = activations(model, convolution, boxes_by_sample, draw, seed)
     rows = np.concatenate([inside, outside])
     is_inside = np.arange(len(rows)) < len(inside)
     scale = np.maximum(rows.std(0), 1e-6)
@@ -114,8 +127,7 @@ def dropout(
     weights = regression.coef_[0]
     order = np.argsort(-weights, kind="stable")
     n_positive = int((weights > MIN_WEIGHT * np.abs(weights).max()).sum())
-    test = model.latents(len(z) + N_TEST, seed)[len(z) :]
-    experiment = _Experiment(generate, reader, convolution, test, fill)
+    experiment = _Experiment(lambda: draw(slice(n_searched, None)), reader, convolution, fill)
     random = np.random.default_rng(seed)
     counts = sorted({0, n_positive, *np.unique(np.linspace(0, len(order), 9).round().astype(int)).tolist()})
     effects = []
@@ -137,12 +149,12 @@ def dropout(
         "changed_over_random_for_most": relative_change(first_most) if first_most else nan,
         "one_by_one": effects,
     }
-    examples = z[list(boxes_by_sample)[:COLUMNS]]
-    original = generate(examples)
+    examples = torch.tensor([*boxes_by_sample][:COLUMNS])
+    original = draw(examples)
     with drop_maps(convolution, order[:n_positive], fill):
-        without_object = generate(examples)
+        without_object = draw(examples)
     with drop_maps(convolution, random.permutation(len(order))[:n_positive], fill):
-        without_random = generate(examples)
+        without_random = draw(examples)
     sheet_rows = [
         ("original", original.cpu()),
         ("maps dropped", without_object.cpu()),
@@ -168,7 +180,7 @@ def dropout(
         sheets["maps"] = chart(
             "Maps dropped, by weight", lines, x_label="maps dropped", y_label="fraction, or change in [-1, 1]"
         )
-    return Finding(figures, words, sheets)
+    return Finding(figures, words if has_own else [*words, *fixed.words], sheets)
 
 
 def relative_change(effect: dict[str, float]) -> float:
@@ -179,17 +191,11 @@ def relative_change(effect: dict[str, float]) -> float:
 class _Experiment:
     """Drops maps and measures the effect on test samples."""
 
-    def __init__(
-        self, generate: Callable[..., Tensor], reader: Reader | None, layer: nn.Module, latents: Tensor, fill: str
-    ) -> None:
-        self.generate, self.reader, self.layer, self.latents = generate, reader, layer, latents
-        self.fill = fill
-        self.images = self._generate()
-        self.boxes = reader.box(self.images) if reader and reader.box else np.full((len(latents), 4), np.nan)
+    def __init__(self, draw_all: Callable[[], Tensor], reader: Reader | None, layer: nn.Module, fill: str) -> None:
+        self.draw_all, self.reader, self.layer, self.fill = draw_all, reader, layer, fill
+        self.images = draw_all().cpu()
+        self.boxes = reader.box(self.images) if reader and reader.box else np.full((len(self.images), 4), np.nan)
         self.has_object = ~np.isnan(self.boxes[:, 0])
-
-    def _generate(self) -> Tensor:
-        return self.generate(self.latents).cpu()
 
     def effect(self, maps: np.ndarray) -> dict[str, float]:
         """`found_before`, `found_after`, `vanished`, `contrast`, `changed` without these maps; NaN if objects cannot be located."""
@@ -197,7 +203,7 @@ class _Experiment:
         if self.reader is None or self.reader.box is None or not self.has_object.any():
             return dict.fromkeys(names, nan)
         with drop_maps(self.layer, maps, self.fill):
-            images = self._generate()
+            images = self.draw_all().cpu()
         still_has_object = ~np.isnan(self.reader.box(images)[:, 0])
         height, width = images.shape[2:]
         contrasts, changes = [], []
@@ -242,9 +248,8 @@ def drop_maps(layer: nn.Module, maps: np.ndarray, fill: str = "zero") -> Iterato
 def activations(
     model: Model,
     layer: nn.Module,
-    latents: Tensor,
     boxes: dict[int, list[np.ndarray]],
-    generate: Callable[..., Tensor],
+    draw: Callable[[slice, int], Tensor],
     seed: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Input activations of a layer at positions inside the boxes, (k, maps), and at as many random positions outside."""
@@ -255,7 +260,7 @@ def activations(
     try:
         for number, sample_boxes in boxes.items():
             inputs.clear()
-            generate(latents[number : number + 1], batch=1)
+            draw(slice(number, number + 1), 1)
             maps = inputs[0][0].float().cpu().numpy()
             height, width = maps.shape[1:]
             scale = np.array([width / model.spec.width, height / model.spec.height] * 2)
@@ -283,12 +288,11 @@ def inside_box(box: np.ndarray, height: int, width: int, margin: float = 0) -> n
     return rows[:, None] & columns[None]
 
 
-def find_boxes(generate: Callable[..., Tensor], reader: Reader | None, latents: Tensor) -> dict[int, list[np.ndarray]]:
+def find_boxes(reader: Reader | None, images: Tensor) -> dict[int, list[np.ndarray]]:
     """The box found by the attribute classifier in each sample, by sample number."""
     assert reader is not None, "boxes need an attribute classifier"
     assert reader.box is not None, "boxes need an attribute classifier that locates objects"
-    images = generate(latents).cpu()
-    return {i: [box] for i, box in enumerate(reader.box(images)) if not np.isnan(box[0])}
+    return {i: [box] for i, box in enumerate(reader.box(images.cpu())) if not np.isnan(box[0])}
 
 
 def read_boxes(path: Path, model: Model) -> dict[int, list[np.ndarray]]:

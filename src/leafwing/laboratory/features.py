@@ -29,7 +29,7 @@ from leafwing.laboratory.labelled import (
     parse_shots,
     split_labelled,
 )
-from leafwing.laboratory.latents import NO_CONDITIONS, Conditions
+from leafwing.laboratory.latents import NO_CONDITIONS, Conditions, fixed_words
 from leafwing.laboratory.needs import CRITIC, IMAGES, needs
 from leafwing.laboratory.sheet import require_charts
 from leafwing.model import Model
@@ -93,7 +93,7 @@ def features(
     """
     check(model, conditions=conditions, shots=shots, repeats=repeats, test=test, steps=steps, seed=seed)
     numbers = parse_shots(shots, repeats, test, seed)
-    critic = critic_of(model, conditions)
+    critic = critic_of(model, conditions, seed)
     split = split_labelled(labelled, held_out, test, seed, numbers)
     with eval_mode(critic.nets), torch.no_grad():
         size = pooled_maps(critic, split.images(split.pool[:1])).shape[1]
@@ -130,7 +130,8 @@ def features(
         "test": split.test_origin,
     }
     chart = accuracy_chart("Linear classifier with few labels", "labels per class", figures, METHODS)
-    return Finding(figures, _words(figures, numbers), {"learning": chart})
+    words = [*_words(figures, numbers), *fixed_words(model, critic.conditions, conditions, "To the critic, all images")]
+    return Finding(figures, words, {"learning": chart})
 
 
 def check(model: Model, *, conditions: Conditions, shots: str, repeats: int, test: int, steps: int, seed: int) -> None:
@@ -139,7 +140,7 @@ def check(model: Model, *, conditions: Conditions, shots: str, repeats: int, tes
     if steps < 0:
         raise InvalidOption("steps", steps, "must be at least 0")
     require_charts()
-    critic_of(model, conditions)
+    critic_of(model, conditions, seed)
 
 
 def pooled_maps(critic: Critic, images: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from leafwing.data import Dataset
 from leafwing.game import eval_mode
 from leafwing.laboratory.critics import Critic, critic_of, untrained
 from leafwing.laboratory.finding import Finding
-from leafwing.laboratory.latents import NO_CONDITIONS, Conditions
+from leafwing.laboratory.latents import NO_CONDITIONS, Conditions, fixed_words
 from leafwing.laboratory.needs import CRITIC, IMAGES, needs
 from leafwing.laboratory.options import require_counts
 from leafwing.laboratory.sheet import sheet
@@ -73,7 +73,7 @@ def filters(
         LeafwingError: no convolutional critic, or fewer than one map or image.
     """
     check(model, conditions=conditions, maps=maps, n=n, seed=seed)
-    critic = critic_of(model, conditions)
+    critic = critic_of(model, conditions, seed)
     indices, _ = held_out.epoch(seed, 0, slice(0, n))
     baseline = untrained(critic, images_to_tensor(held_out.array[indices[: 4 * CHUNK]]), seed)
     critics = {"trained": critic, "untrained": baseline}
@@ -111,14 +111,15 @@ def filters(
         "map of the last convolution: the image with the strongest response, the pixels behind it (guided back-propagation; grey: "
         "zero, bright: positive, dark: negative), and the same for a critic of the same architecture with random weights."
     )
-    return Finding(figures, _words(figures), {"filters": sheet("What the critic responds to", rows, legend=legend)})
+    words = [*_words(figures), *fixed_words(model, critic.conditions, conditions, "To the critic, all images")]
+    return Finding(figures, words, {"filters": sheet("What the critic responds to", rows, legend=legend)})
 
 
 def check(model: Model, *, conditions: Conditions, maps: int, n: int, seed: int) -> None:
     """Raises LeafwingError for invalid options."""
     require_counts(maps=maps, n=n)
     check_seed(seed)
-    critic_of(model, conditions)
+    critic_of(model, conditions, seed)
 
 
 class _GuidedRectifier(Function):

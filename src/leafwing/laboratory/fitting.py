@@ -238,7 +238,12 @@ class Targets:
 
 
 def load_targets(
-    model: Model, data: Dataset, pictures: str, conditions: Conditions = NO_CONDITIONS, file: Path | None = None
+    model: Model,
+    data: Dataset,
+    pictures: str,
+    conditions: Conditions = NO_CONDITIONS,
+    file: Path | None = None,
+    seed: int = 0,
 ) -> Targets:
     """The real images selected by the user, with the conditions that the model takes.
 
@@ -249,6 +254,7 @@ def load_targets(
         conditions: conditions of all images; the others are theirs in the data.
         file: an image file or folder to use instead, read like the images of `data`; of larger ones that these are windows of, the
             centre.
+        seed: random seed of attributes that are neither in the data nor specified.
 
     Raises:
         LeafwingError: no such images, or a condition that is neither in the data nor specified. (Attributes then follow the run's
@@ -270,7 +276,7 @@ def load_targets(
             raise LeafwingError(
                 f"this run generates its {model.output.field} from {name}, which these images do not have: set it, as in {example}"
             )
-    return Targets(names, images_to_tensor(pixels).to(model.device), model.conditions(len(names), **values), left_out)
+    return Targets(names, images_to_tensor(pixels).to(model.device), model.conditions(len(names), seed, **values), left_out)
 
 
 def real_conditions(model: Model, data: Dataset, rows: np.ndarray, conditions: Conditions = NO_CONDITIONS) -> dict[str, Any]:

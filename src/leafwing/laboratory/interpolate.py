@@ -59,7 +59,8 @@ def interpolate(
         features: the feature space in which steps are measured.
         conditions: what all samples should be, by field: {"label": 3}; the rest is that of the first sample.
         report_progress: progress callback.
-        samples: numbers of the samples to interpolate between, as in `leafwing sample`: 3,5,8 or 0:10.
+        samples: numbers of the samples to interpolate between, 3,5,8 or 0:10, as in `leafwing sample`, but with the conditions of
+            sample 0 where none are set.
         latents: an .npz or .npy file of latents; --samples then selects its rows.
         interpolation: spherical, which keeps the norm of latents, or linear.
         steps: images per row of the grid.
@@ -81,7 +82,7 @@ def interpolate(
     require_counts(2, steps=steps)
     films.check_seconds(seconds)
     films.require(Path(f"walk.{animation}"))
-    generate = fix_conditions(model, conditions)
+    generate = fix_conditions(model, conditions, seed)
     paths, rows, frames = [], [], []
     for i, (first, last) in enumerate(pairwise([*range(len(ends)), 0])):
         images = generate(interpolate_latents(ends[first], ends[last], torch.linspace(0, 1, FINE + 1), interpolation))
@@ -117,7 +118,7 @@ def interpolate(
     legend = f"Each row: {interpolation} interpolation from one sample to the next, in {steps} images. Above: position on the path."
     return Finding(
         figures,
-        words,
+        [*words, *generate.words],
         {"walks": sheet("Interpolation between samples", rows, heads=heads, legend=legend)},
         {"walk": Animation(frames, seconds, animation)},
         {"latents": ends.cpu().numpy()},

@@ -98,7 +98,7 @@ def invert(
         LeafwingError: no such images, no encoder, or an option out of range.
     """
     check(model, pictures=pictures, file=file, method=method, starts=starts, steps=steps, weight=weight)
-    targets = load_targets(model, held_out, pictures, conditions, file)
+    targets = load_targets(model, held_out, pictures, conditions, file, seed)
     n, box = len(targets.names), Box.of(model)
     loss = _loss(model, targets, features, weight)
     random, indices = starting_points(model, loss, n, starts, seed), torch.arange(n, device=model.device)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -18,6 +19,7 @@ from leafwing.game import Batch
 from leafwing.laboratory.options import MOST
 from leafwing.latents import BLOCK
 from leafwing.model import Model
+from leafwing.pictures import captions_of
 
 Conditions = Mapping[str, Any]
 """Conditions that the user fixes, by field, as `Model.conditions` takes them: {"label": "cat", "attributes": {"smiling": 1}}."""
@@ -95,15 +97,53 @@ def generate(
     return torch.cat(list(model.stream(latents, batch=batch, pad=True, same_noise=same_noise, **conditions)))
 
 
-def fix_conditions(model: Model, conditions: Conditions = NO_CONDITIONS) -> Callable[..., Tensor]:
+@dataclass(frozen=True)
+class Fixed:
     """`generate` with the same conditions for all samples, for tools that vary only latents.
 
     Args:
         model: the model.
-        conditions: specified conditions; the others are those of the first sample, which has the first class.
+        inputs: the conditions, one row.
+        words: what the user should know about them; see `fixed_words`.
     """
-    first = model.conditions(1, **conditions)
-    return lambda latents, batch=BLOCK: generate(model, latents, repeat(first, len(latents)), batch)
+
+    model: Model
+    inputs: Batch
+    words: Sequence[str]
+
+    def __call__(self, latents: Tensor, batch: int = BLOCK) -> Tensor:
+        return generate(self.model, latents, repeat(self.inputs, len(latents)), batch)
+
+
+def fix_conditions(model: Model, conditions: Conditions, seed: int) -> Fixed:
+    """Samples that all have the same conditions.
+
+    Args:
+        model: the model.
+        conditions: specified conditions; the others are those of the first sample, which has the first class.
+        seed: random seed of the samples.
+    """
+    first = model.conditions(1, seed, **conditions)
+    return Fixed(model, first, fixed_words(model, first, conditions))
+
+
+def fixed_words(model: Model, inputs: Batch, chosen: Container[str], samples: str = "All samples") -> list[str]:
+    """A sentence about each condition that all samples have though nobody chose it: the samples of `leafwing sample` differ in it.
+
+    Args:
+        model: the model.
+        inputs: their conditions, of which the first row is described.
+        chosen: names of those that the user chose, or that vary.
+        samples: what has these conditions, as the beginning of a sentence.
+    """
+    words = []
+    for name in [name for name in inputs if name not in chosen]:
+        if name == "label":
+            words.append(f"{samples} are of class {model.labels[int(inputs.label[0])]}: --label chooses another.")
+        else:
+            (value,) = captions_of(model.spec, {name: inputs[name][:1]})
+            words.append(f"{samples} have the {name} of sample 0{value and f' ({value})'}: --set chooses others.")
+    return words
 
 
 def repeat(conditions: Batch, n: int) -> Batch:

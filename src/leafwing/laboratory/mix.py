@@ -13,16 +13,16 @@ from torch import Tensor
 
 from leafwing.conditions import resolve
 from leafwing.errors import InvalidOption, LeafwingError
-from leafwing.fields import Caption
 from leafwing.game import Batch
 from leafwing.laboratory.finding import Finding
-from leafwing.laboratory.latents import NO_CONDITIONS, Conditions, generate, repeat
+from leafwing.laboratory.latents import NO_CONDITIONS, Conditions, fixed_words, generate, repeat
 from leafwing.laboratory.needs import COMBINATIONS, IMAGES, LATENTS, needs
 from leafwing.laboratory.options import require_counts
 from leafwing.laboratory.sheet import sheet
+from leafwing.latents import is_categorical
 from leafwing.metrics.features import Features
 from leafwing.model import Model
-from leafwing.pictures import class_name
+from leafwing.pictures import captions_of, class_name
 from leafwing.progress import ProgressCallback, no_progress
 
 COLUMNS = 10
@@ -69,7 +69,8 @@ def mix(
     require_counts(rows=rows)
     require_counts(2, n=n)
     latents = model.latents(max(n, rows), seed)
-    count = min(COLUMNS, len(model.labels)) if across == "label" else COLUMNS
+    classes = len(model.labels) if across == "label" else model.codes[across] if _is_categorical(model, across) else COLUMNS
+    count = min(COLUMNS, classes)
     columns = _conditions_of_columns(model, across, count, seed, conditions)
     images = []
     for i, latent in enumerate(latents):
@@ -95,16 +96,17 @@ def mix(
     sheet_rows = [(f"sample {i}", row.cpu()) for i, row in enumerate(images[:rows])]
     legend = f"Each row: one latent. Each column: one value of {across}.{_captions(model, across, columns)}"
     image = sheet(f"Combinations of latents and {across}", sheet_rows, heads=heads, legend=legend)
+    words += fixed_words(model, columns, [*conditions, across])
     return Finding(figures, words, {"mix": image})
 
 
 def _conditions_of_columns(model: Model, across: str, n: int, seed: int, conditions: Conditions) -> Batch:
     """The conditions of n columns: what does not vary across them is that of the first sample."""
     if across in model.codes:
-        return Batch(repeat(model.conditions(1, **conditions), n))
+        return repeat(model.conditions(1, seed, **conditions), n)
     alone = replace(model.output, conditions=(across,))  # the others do not decide which values are taken
     values = resolve(alone, model.spec, model.examples, n, seed, {}).to(model.device)
-    return Batch({**repeat(model.conditions(1, **conditions), n), **values})
+    return Batch({**repeat(model.conditions(1, seed, **conditions), n), **values})
 
 
 def _latents_of_columns(model: Model, latent: Tensor, across: str, n: int, seed: int) -> Tensor:
@@ -112,12 +114,19 @@ def _latents_of_columns(model: Model, latent: Tensor, across: str, n: int, seed:
     if across not in model.codes:
         return latent.expand(n, -1)
     size = model.codes[across]
+    if _is_categorical(model, across):
+        return model.sweep(latent[None], across)[:n]
     if size == 1:
         return model.sweep(latent[None], across, _values(n))
     start = sum(list(model.codes.values())[: list(model.codes).index(across)])
     swept = latent.repeat(n, 1)
     swept[:, start : start + size] = model.latents(n, seed + 1)[:, start : start + size]
     return swept
+
+
+def _is_categorical(model: Model, across: str) -> bool:
+    """Whether the columns are the classes of a part of the latent."""
+    return is_categorical(model.output.prior, across)
 
 
 def _values(n: int) -> list[float]:
@@ -128,14 +137,12 @@ def _values(n: int) -> list[float]:
 def _heads(model: Model, across: str, n: int) -> list[str]:
     if across == "label":
         return [class_name(name, index) for index, name in enumerate(model.labels[:n])]
-    if model.codes.get(across) == 1:
+    if model.codes.get(across) == 1 and not _is_categorical(model, across):
         return [f"{value:+.1f}" for value in _values(n)]
-    return [f"of {i}" for i in range(n)]
+    return [str(i) for i in range(n)]
 
 
 def _captions(model: Model, across: str, columns: Batch) -> str:
-    """The captions of the columns, one per line; empty if something else varies."""
-    kind = model.spec.fields.get(across)
-    if not isinstance(kind, Caption):
-        return ""
-    return "".join(f"\nof {i}: {text}" for i, text in enumerate(kind.to_plain(columns[across].cpu().numpy())))
+    """The captions or attributes of the columns, one line each; empty if something else varies."""
+    texts = captions_of(model.spec, {across: columns[across]}) if across in columns and across != "label" else []
+    return "".join(f"\n{i}: {text or 'none'}" for i, text in enumerate(texts)) if any(texts) else ""

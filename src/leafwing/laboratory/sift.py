@@ -119,13 +119,13 @@ def sift(
     if split.names != model.labels:
         raise LeafwingError(f"the classes of {labelled.source} are not those of this run: {', '.join(model.labels)}")
     classes = np.repeat(np.arange(len(model.labels)), n)  # requested class of each sample
-    inputs = model.conditions(len(classes), **{**conditions, "label": classes})
+    inputs = model.conditions(len(classes), seed, **{**conditions, "label": classes})
     array = _generate(model, inputs, seed, report_progress)
     accepted = np.ones(len(array), bool)
     threshold: float | None = None
     if by != "classifier":
         real = split.rest[:N_THRESHOLD]
-        real_inputs = model.conditions(len(real), **real_conditions(model, split.test_data, real))
+        real_inputs = model.conditions(len(real), seed, **real_conditions(model, split.test_data, real))
         real_scores = _scores(model, split.test_data.array[real], real_inputs, report_progress)
         threshold = float(np.quantile(real_scores, quantile))
         accepted &= _scores(model, array, inputs, report_progress) >= threshold

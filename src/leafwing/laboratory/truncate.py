@@ -80,7 +80,7 @@ def truncate(
     )
     pairs = random.permutation(len(real)), random.permutation(len(real))
     real_distance = float(np.linalg.norm(real[pairs[0]] - real[pairs[1]], axis=1).mean())
-    latents, inputs, is_scaled = model.latents(n, seed), model.conditions(n, **conditions), _continuous(model)
+    latents, inputs, is_scaled = model.latents(n, seed), model.conditions(n, seed, **conditions), _continuous(model)
     sweep, rows = [], []
     for i, value in enumerate(values):
         scaled = torch.where(is_scaled, latents * value, latents)
