@@ -23,6 +23,14 @@ def test_images_with_any_number_of_channels(channels: int) -> None:
     assert (pixels == 0).all(2).sum() >= 72 * 72, "the black image is as large as a cell"
 
 
+def test_a_column_head_that_is_cut_off_ends_with_dots() -> None:
+    row, name = np.zeros((1, 8, 8, 3), np.uint8), "a long name of a class"
+    assert sheet("", [("", row)], heads=[name]) in [
+        sheet("", [("", row)], heads=[f"{name[:length]}..."]) for length in range(5, len(name))
+    ]
+    assert sheet("", [("", row)], heads=["short"]) != sheet("", [("", row)], heads=["short..."])
+
+
 def test_transparent_parts_are_white() -> None:
     row = torch.zeros(1, 4, 8, 8) - 1
     pixels = np.asarray(sheet("", [("", row)]))

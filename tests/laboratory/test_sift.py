@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from pathlib import Path
 from typing import Any
@@ -155,6 +156,20 @@ def test_bad_options_are_refused(options: dict[str, Any], message: str) -> None:
     real = data()
     with pytest.raises(LeafwingError, match=message):
         sift(model(), labelled=real, held_out=real, reader=READER, **{**OPTIONS, **options})
+
+
+def test_rows_are_named_by_classes_as_the_font_can_draw_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("top", "\u72d7", "bottom")  # a Chinese character
+    gan = planted.model(Brightness(), DataSpec.images(12, 12, 1, labels=names), generate, ("label",))
+    real = planted.with_classes(data(), names)
+    titles: list[str] = []
+    monkeypatch.setattr(
+        importlib.import_module("leafwing.laboratory.sift"),
+        "sheet",
+        lambda title, rows, **options: titles.extend(name for name, _ in rows),
+    )
+    sift(gan, labelled=real, held_out=real, by="critic", n=4, shots="2", repeats=2)
+    assert [title.partition(":")[0] for title in titles] == ["top", "#1 \u72d7", "bottom"]
 
 
 def test_runs_and_data_that_cannot_be_sifted_are_refused() -> None:

@@ -179,7 +179,9 @@ def _text_width(text: str, size: int = TEXT) -> int:
 
 
 def _shorten(text: str, width: int) -> str:
-    """Text truncated to a width in pixels."""
-    while text and _text_width(text) > width - 2:
+    """Text that is cut off at a width in pixels."""
+    if _text_width(text) <= width - 2:
+        return text
+    while text and _text_width(f"{text}...") > width - 2:
         text = text[:-1]
-    return text
+    return f"{text}..." if text else ""

@@ -34,7 +34,7 @@ from leafwing.laboratory.sheet import require_charts, sheet
 from leafwing.metrics.features import pixels
 from leafwing.metrics.own import composite_on_white
 from leafwing.model import Model
-from leafwing.pictures import to_pixels
+from leafwing.pictures import class_name, to_pixels
 from leafwing.pixels import images_to_tensor
 from leafwing.progress import ProgressCallback, no_progress
 
@@ -310,7 +310,7 @@ def _sheet(array: np.ndarray, classes: np.ndarray, accepted: np.ndarray, names: 
         for mask in (accepted, ~accepted):
             images = array[of_class & mask][:COLUMNS]
             halves.append(np.concatenate([images, np.repeat(white, COLUMNS - len(images), axis=0)]))
-        title = f"{name}: {accepted[of_class].sum()} of {of_class.sum()} kept"
+        title = f"{class_name(name, index)}: {accepted[of_class].sum()} of {of_class.sum()} kept"
         rows.append((title, np.concatenate([halves[0], white, halves[1]])))
     criterion = {
         "both": "the critic and a classifier accept",
