@@ -10,11 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image as PillowImage
 
+import leafwing
 from leafwing import cli, data
 from leafwing.commands.evaluate import evaluate
 from leafwing.commands.figures import as_text
 from leafwing.errors import LeafwingError
+from leafwing.fields import Image
 from leafwing.game import DataSpec
 from leafwing.model import Model
 from leafwing.runs import Run
@@ -191,3 +194,23 @@ def test_other_data_need_the_input(run: Run, tmp_path: Path, monkeypatch: pytest
     rows = rows_of(run, data=source)
     assert rows[0]["protocol"]["split"] == "other"
     assert {row["by"] for row in rows} == {"fid", "kid", "prdc", "reconstruction"}
+
+
+@pytest.mark.parametrize(
+    ("recipe", "metric", "options"),
+    [("pix2pix", "reconstruction", {"input": "A"}), ("dcgan", "prdc", {"bits": 16, "latent": 4})],
+)
+def test_images_with_16_bits_are_compared_at_8(recipe: str, metric: str, options: dict[str, Any], tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 65536, (24, 16, 16)).astype(np.uint16)
+    for i, name in enumerate(("A", "B")):
+        (tmp_path / "set" / name).mkdir(parents=True)
+        for number, pixels in enumerate(values[i::2]):
+            PillowImage.fromarray(pixels).save(tmp_path / "set" / name / f"{number}.png")
+    source = tmp_path / "set" if "input" in options else tmp_path / "set/B"
+    tiny: dict[str, Any] = {"size": 16, "batch": 2, "width": 8, "max_width": 8, "images": 2, "threads": 1, "hold_out": 6}
+    run = leafwing.train(source, recipe, **tiny, **options, stop_on="swd", out=tmp_path / "run")
+    assert run.spec.fields["image"] == Image(16, 16, 1, bits=16)
+    assert run.history.best.metric == "swd"
+    rows = evaluate(run.folder, features="pixels", metrics=metric)
+    assert all(np.isfinite(row["value"]) for row in rows)
+    assert {row["protocol"]["shape"] for row in rows} == {"16x16x1"}

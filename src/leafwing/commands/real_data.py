@@ -159,9 +159,10 @@ def protocol_of(
     from leafwing.fields import Clip, Image
     from leafwing.metrics import modes
     from leafwing.metrics.protocol import Protocol
-    from leafwing.metrics.targets import frames_per_sample, most_samples, target
+    from leafwing.metrics.targets import at_8_bits, frames_per_sample, most_samples, target
 
     real, options = target(real_data.real, output.field), real_data.real.options
+    kind = at_8_bits(kind)
     if real.spec.fields["image"] != kind:
         raise LeafwingError(
             f"{real.source}: the samples of {output.field} are {kind}, and these data have {real.spec.fields['image']}"
