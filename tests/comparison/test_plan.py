@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 from filelock import FileLock
 from PIL import Image
@@ -112,6 +113,16 @@ def test_trainings_get_all_arguments(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     others = {"source": "digits", "recipe": "gan", "out": "run", "saturating": True, "width": 8}
     assert {name: arguments[name] for name in others} == others
     assert "saturating" not in compare.training_arguments(resolved, "cgan", 0)
+
+
+def test_trainings_on_16_bits_get_what_was_resolved(tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    for i in range(3):
+        Image.fromarray(np.full((16, 16), 20_000 * i, np.uint16)).save(tmp_path / f"set/{i}.png")
+    resolved = plan_of(str(tmp_path / "set"), tmp_path / "out", recipes="dcgan,gan", bits=16, hold_out=0, metrics="swd", n=2)
+    assert resolved.data.spec.fields["image"].bits == 16
+    settings = json.loads(json.dumps(compare.training_arguments(resolved, "gan", 0)["settings"]))
+    assert child.read_settings(settings).reading.bits == "16"
 
 
 def test_speed_measurements_get_all_arguments(

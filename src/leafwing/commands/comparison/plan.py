@@ -180,7 +180,7 @@ class ComparisonPlan:
 
     def settings(self, seed: int) -> Settings:
         """The settings shared by all runs and speed measurements with this seed."""
-        reading = {} if self.data.spec.points else self.conditions.data
+        reading, _ = split_keywords({} if self.data.spec.points else self.conditions.data)  # the resolved bits are a number
         return Settings(
             reading=replace_fields(DataSettings(), {**reading, "hold_out": self.conditions.held_out}),
             schedule=Schedule(seed=seed),
