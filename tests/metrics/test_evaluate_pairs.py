@@ -214,3 +214,27 @@ def test_images_with_16_bits_are_compared_at_8(recipe: str, metric: str, options
     rows = evaluate(run.folder, features="pixels", metrics=metric)
     assert all(np.isfinite(row["value"]) for row in rows)
     assert {row["protocol"]["shape"] for row in rows} == {"16x16x1"}
+
+
+@pytest.mark.parametrize("hold_out", [0, 6])
+def test_other_data_of_an_unpaired_run_are_those_of_the_output(
+    tmp_path: Path, hold_out: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What they are generated from is the run's: images that it was not trained on, if there are any."""
+    noise = np.random.default_rng(0).integers(0, 256, (60, 16, 16), dtype=np.uint8)
+    for name, part in {"images": noise[:24], "inputs": noise[24:48], "other": noise[48:]}.items():
+        (tmp_path / name).mkdir()
+        for number, pixels in enumerate(part):
+            PillowImage.fromarray(pixels).save(tmp_path / name / f"{number}.png")
+    tiny: dict[str, Any] = {"size": 16, "batch": 2, "width": 8, "max_width": 8, "blocks": 1, "images": 2, "threads": 1}
+    options = {**tiny, "input": tmp_path / "inputs", "hold_out": hold_out}
+    run = leafwing.train(tmp_path / "images", "cyclegan", **options, out=tmp_path / "run")
+    capsys.readouterr()
+    for output, sources in (("image", "inputs"), ("input", "images")):
+        (row, *_) = evaluate(run.folder, data=tmp_path / "other", output=output, metrics="swd")
+        about = row["protocol"]
+        assert (about["split"], about["held_out"], about["n_fake"]) == ("other", hold_out, hold_out or 12)
+        same = data.load(tmp_path / "other", size=16, input=str(tmp_path / "inputs") if output == "image" else None)
+        assert about["data"].startswith(same.fingerprint)
+        text = f"{output} is generated from the images of {tmp_path / sources}, and the run was trained on 24 of these 24"
+        assert (text in capsys.readouterr().err) == (not hold_out)

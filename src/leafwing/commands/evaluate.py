@@ -144,7 +144,7 @@ def evaluate(
         judge = processes.broadcast(choice.name)  # other machines may lack the package
         network = None
         with processes.first_on_machine():
-            real_data = load_real_data(opened, data, progress)
+            real_data = load_real_data(opened, data, progress, field=chosen.field)
             names = require_enough(names, real_data, chosen.field, n, metrics, progress)
             if set(names) - set(WITHOUT_NETWORK):
                 if str(choice):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from math import ceil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from leafwing.commands.selection import WITHOUT_NETWORK, world_of
 from leafwing.errors import InvalidOption, LeafwingError
@@ -37,7 +37,7 @@ class RealData:
     Args:
         real: the real samples.
         split: which part of the run's data they are; see `Protocol`.
-        held_out: number of samples held out of training.
+        held_out: number of samples held out of training; with other data, of unpaired ones from which images are generated.
         splits: returns the training set and the held-out set of the run.
     """
 
@@ -48,22 +48,26 @@ class RealData:
 
 
 def load_real_data(
-    run: Run, data: str | Path | None, progress: Reporter, instead: str = ", or compare with other images (--data)"
+    run: Run,
+    data: str | Path | None,
+    progress: Reporter,
+    instead: str = ", or compare with other images (--data)",
+    field: str = "image",
 ) -> RealData:
     """The real data to compare with: other data if given, else the held-out data, else the training data.
 
     Args:
         run: the run.
-        data: other data.
+        data: other data. Where inputs are unpaired, they are read as this field, and the other one is the run's: its held-out part if
+            there is one.
         progress: receives messages and progress.
         instead: further advice where the run's images have changed.
+        field: the output that is compared with them.
 
     Raises:
         LeafwingError: the data cannot be read.
     """
-    from leafwing.commands.feeding import Advice, inherited_options, reload_data, split_data
-    from leafwing.data import load
-    from leafwing.data.locating import locate
+    from leafwing.commands.feeding import Advice, reload_data, split_data
 
     held_out, back = run.data.held_out, "move them back"
     moved = back if run.data.sources else "--data PATH, once, because they are then in the cache"
@@ -84,21 +88,65 @@ def load_real_data(
         )
     if (Path(data) / "run.json").exists():
         raise InvalidOption("data", data, "it is a run folder, and real images are needed; runs are evaluated one by one")
-    place = locate(data)
+    real, sources = _read_as(run, data, field, progress), 0
+    if run.data.parts:
+        real, sources = _join_other_field(run, real, field, splits, progress)
+    if real.fingerprint == run.data.fingerprint:
+        return RealData(real, "all" if held_out else "train", held_out, splits)
+    return RealData(real, "other", sources, splits)
+
+
+def _read_as(run: Run, data: str | Path, field: str, progress: Reporter) -> Dataset:
+    """Other data, read as a field of the run is."""
+    from leafwing.commands.feeding import inherited_options
+    from leafwing.data import load
+    from leafwing.data.locating import locate
+
+    place, is_second = locate(data), bool(run.data.parts) and field in run.spec.unpaired
     options = inherited_options(run.data, place)
     options |= {"size": (run.spec.height, run.spec.width), "channels": run.spec.channels}
-    levels = {name: value for name, value in run.data.options.items() if name in ("levels", "input_levels")}
-    levels = {} if isinstance(place, str) else levels
+    recorded = {name: value for name, value in run.data.options.items() if name in ("levels", "input_levels")}
+    if run.data.parts:
+        value = recorded.get("input_levels" if is_second else "levels")
+        recorded = {"levels": value} if value else {}
+        others = ("input", "levels", "input_levels", *(("fields", "labels", "bits") if is_second else ()))
+        options = {name: value for name, value in options.items() if name not in others}
+    if is_second:
+        kind: Any = run.spec.fields[field]
+        options |= {"channels": kind.channels} | ({"bits": 16} if kind.bits == 16 else {})
+    levels = {} if isinstance(place, str) else recorded
     try:
-        real = load(data, **options | levels, progress=progress.report_reading)
+        return load(data, **options | levels, progress=progress.report_reading)
     except InvalidOption as error:
         if error.name not in levels:
             raise
         progress.say(f"{data}: not mapped to black and white like the images of {run.folder}, because {error.reason}")
-        real = load(data, **options, progress=progress.report_reading)
-    if real.fingerprint == run.data.fingerprint:
-        return RealData(real, "all" if held_out else "train", held_out, splits)
-    return RealData(real, "other", 0, splits)
+        return load(data, **options, progress=progress.report_reading)
+
+
+def _join_other_field(
+    run: Run, real: Dataset, field: str, splits: Callable[[], tuple[Dataset, Dataset]], progress: Reporter
+) -> tuple[Dataset, int]:
+    """Other data as one field of an unpaired run, with the run's own samples of the other one; and how many of these were held out.
+
+    Says so if the run was trained on them.
+    """
+    import numpy as np
+
+    from leafwing.data.loading import join_sources
+
+    def rows_of(data: Dataset) -> np.ndarray:
+        return np.arange(len(data)) if data.rows is None else data.rows
+
+    is_second = field in run.spec.unpaired
+    training, held_out = (part.without_streams() if is_second else part.streams["input"].data for part in splits())
+    own = held_out if len(held_out) else training
+    if trained := np.intersect1d(rows_of(own), rows_of(training)).size:
+        progress.say(
+            f"{field} is generated from the images of {run.data.source if is_second else run.data.options['input']}, and the run was "
+            f"trained on {trained:,} of these {len(own):,}: with --hold-out in training, some are kept for evaluation"
+        )
+    return join_sources(own, real) if is_second else join_sources(real, own), len(own) - trained
 
 
 def too_few(names: Sequence[str], real: Dataset, field: str, n: int | None = None) -> tuple[list[str], str]:

@@ -36,7 +36,8 @@ class Protocol:
         data: fingerprint of the real data, which covers their pixels.
         split: part of the data: `held-out`, `train` (the model's training set), `all` data of which the model was trained on a
             part, or `other` data.
-        held_out: number of held-out images.
+        held_out: number of held-out images; with `other` data, of the held-out images that samples are generated from if they are
+            unpaired, else 0.
         n_real: number of real images.
         n_fake: number of generated samples.
         output: the field that was generated and compared, such as `image`.
