@@ -167,3 +167,41 @@ def test_fields_from_which_images_are_generated() -> None:
     spec = permissive_spec(16, 16)
     for needs, expected in ((("image",), False), (("image", "input"), True), (("segmentation",), True), (("clip",), False)):
         assert generates_from_pictures(needs, spec) is expected
+
+
+def test_pairs_with_one_input_are_held_out_together_in_new_runs(tmp_path: Path) -> None:
+    """As three renderings of each drawing: with one of them in training, the others would not be new to the generator."""
+    folder = write(tmp_path / "set", 36, 0)
+    rows = [f"{index}.png,{index % 12}.png" for index in range(36)]
+    (folder / "pairs.csv").write_text("\n".join(["image,input", *rows]) + "\n")
+
+    def inputs(config: DataConfig) -> list[set[bytes]]:
+        data = load(config.source, **config.options)
+        parts = split_data(config, data)
+        return [{part.stored("input", [row]).tobytes() for row in range(len(part))} for part in parts]
+
+    given = {"input": str(folder / "pairs.csv"), "size": 16, "hold_out": 6}
+    config = resolve_training(folder, "pix2pix", given, {}, Reporter()).data_config
+    assert config.held_out_by == "input"
+    training, held_out = inputs(config)
+    assert len(held_out) == 2
+    assert training.isdisjoint(held_out)
+    earlier = run_of(load(folder, input=str(folder / "pairs.csv"), size=16), tmp_path, held_out=6)
+    assert earlier.data.held_out_by is None
+    assert set.intersection(*inputs(earlier.data)), "those of runs from before stay as they were"
+    assert config.fingerprint == earlier.data.fingerprint
+    assert resolve_training(folder, "pix2pix", {**given, "hold_out": 0}, {}, Reporter()).data_config.held_out_by is None
+
+
+def test_a_replay_holds_out_what_its_run_held_out(tmp_path: Path) -> None:
+    folder = write(tmp_path / "set", 12, 0)
+    (folder / "pairs.csv").write_text("\n".join(["image,input", *(f"{i}.png,{i % 4}.png" for i in range(12))]) + "\n")
+    given = {**TRANSLATOR, "input": str(folder / "pairs.csv"), "hold_out": 3}
+    run = leafwing.train(folder, "pix2pix", images=4, out=tmp_path / "run", progress=False, **given)
+    assert run.data.held_out_by == "input"
+    path = run.folder / "run.json"
+    text = json.loads(path.read_text())
+    del text["data"]["held_out_by"]  # as an earlier version wrote it
+    path.write_text(json.dumps(text))
+    again = leafwing.train(replay=run.folder, out=tmp_path / "again", progress=False)
+    assert again.data.held_out_by is None

@@ -150,6 +150,8 @@ class DataConfig:
         rejected: number of rejected images.
         duplicates: number of samples that are not used because they repeat an earlier one; None: repetitions are used.
         held_out: number of samples held out of training.
+        held_out_by: `input` if samples with equal inputs are on the same side of the split; None if no inputs are equal, and for runs
+            of earlier versions.
         labelled: number of samples in a second stream, with labels; None without one.
         labelled_seed: random seed of their choice.
         spec: what the recipe knows of the data.
@@ -165,6 +167,7 @@ class DataConfig:
     rejected: int
     duplicates: int | None = None
     held_out: int = 0
+    held_out_by: str | None = None
     labelled: int | None = None
     labelled_seed: int | None = None
     spec: DataSpec

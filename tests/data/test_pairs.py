@@ -192,6 +192,25 @@ def test_a_list_of_pairs_in_a_folder_names_files_elsewhere_from_there(tmp_path: 
     assert shades(load(put(source, {"B/pairs.csv": f"input,image\n{rows}"}), input="pairs.csv")) == EXPECTED
 
 
+def test_a_list_of_pairs_by_its_path_as_shells_complete_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = put(tmp_path / "set", pair_files(lambda i: f"B/{i}.png", lambda i: f"A/{i}.png"))
+    rows = "".join(f"A/{i}.png,B/{i}.png\n" for i in range(4))
+    put(tmp_path, {"set/pairs.csv": f"input,image\n{rows}", "other.csv": f"input,image\n{rows}", "here/pairs.csv": "x"})
+    monkeypatch.chdir(tmp_path)
+    named = load("set", input="pairs.csv")
+    for option in ("set/pairs.csv", "./set/pairs.csv", str(source / "pairs.csv"), source / "pairs.csv"):
+        data = load("set", input=option)
+        assert (data.fingerprint, data.options) == (named.fingerprint, named.options)
+    monkeypatch.chdir(tmp_path / "here")
+    assert load(source, input="pairs.csv").fingerprint == named.fingerprint, "not the one here"
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(LeafwingError, match=r"set has no folder and no CSV file of this name .* CSV files: pairs.csv"):
+        load("set", input="other.csv")
+    for option in ("./other.csv", tmp_path / "other.csv"):
+        with pytest.raises(LeafwingError, match=r"other.csv.*a list of pairs lies in SOURCE.*copy it into .*set"):
+            load(source, input=option)
+
+
 def test_an_input_that_is_missing_is_not_the_image_itself(tmp_path: Path) -> None:
     source = put(tmp_path / "set", {**pair_files(lambda i: f"{i}.png", lambda i: f"{i}.bmp"), "pairs.csv": "image,input\n"})
     with (source / "pairs.csv").open("a") as file:

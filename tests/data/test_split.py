@@ -12,6 +12,7 @@ import torch
 
 from leafwing.data import Dataset, load, split
 from leafwing.errors import LeafwingError
+from leafwing.fields import Image
 from leafwing.game import DataSpec
 
 N = 300
@@ -146,3 +147,52 @@ def test_an_empty_training_part_is_refused() -> None:
     same = Dataset(DataSpec.images(4, 4, 1), {"image": np.zeros((9, 4, 4, 1), np.uint8)}, "x", "x", {})
     with pytest.raises(LeafwingError, match=r"--hold-out .* all images"):
         same.split(3)
+
+
+def pairs(inputs: np.ndarray, images: np.ndarray | None = None, **options: Any) -> Dataset:
+    """Different images, or these, with inputs of one pixel of these values; the label of each pair is its index."""
+    data = noise_images(len(inputs)) if images is None else labelled(images, np.arange(len(images)))
+    spec = replace(data.spec, fields={**data.spec.fields, "input": Image(1, 1, 1)})
+    column = np.asarray(inputs, np.uint8).reshape(-1, 1, 1, 1)
+    fingerprint = hashlib.sha256(data.array.tobytes() + column.tobytes()).hexdigest()
+    return Dataset(spec, {**data.columns, "input": column}, fingerprint, "x", options)
+
+
+def sides(data: Dataset, number: int) -> tuple[set[int], set[int]]:
+    train, held_out = data.split(number, data.shared_field())
+    return set(labels_shown(train, len(train))), set(labels_shown(held_out, len(held_out)))
+
+
+def test_pairs_with_the_same_input_are_on_the_same_side() -> None:
+    data = pairs(np.arange(N) % 100)
+    assert data.shared_field() == "input"
+    train, held_out = sides(data, 30)
+    assert 30 <= len(held_out) <= 32, "whole groups of three"
+    assert {index % 100 for index in train}.isdisjoint(index % 100 for index in held_out)
+    assert {index % 100 for index in labels_shown(data.split(30)[1], 30)} & {
+        index % 100 for index in labels_shown(data.split(30)[0], N - 30)
+    }, "without it some are on both"
+
+
+def test_pairs_are_also_connected_by_equal_images() -> None:
+    images = noise_images(40).array.copy()
+    images[1] = images[20]
+    train, held_out = sides(pairs(np.array([0, 0, *range(1, 39)]), images), 39)
+    (left,) = train
+    assert left not in (0, 1, 20), "0 and 1 have the same input, 1 and 20 the same image"
+    assert {0, 1, 20} <= held_out
+
+
+def test_an_input_that_many_share_holds_nothing_together() -> None:
+    data = pairs(np.array([0] * 200 + list(range(1, 101))))
+    held_out = sides(data, 40)[1]
+    assert len(held_out) == 40
+    assert held_out == set(labels_shown(data.split(40)[1], 40))
+
+
+def test_different_inputs_leave_the_split_as_it_was() -> None:
+    data = pairs(np.arange(N))
+    assert pairs(np.arange(200)).shared_field() is None
+    assert data.shared_field() == "input", "300 inputs of one byte"
+    assert pairs(np.zeros(20), input="edges").shared_field() is None
+    assert noise_images().shared_field() is None

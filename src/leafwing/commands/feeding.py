@@ -46,13 +46,14 @@ def split_data(config: DataConfig, dataset: Dataset) -> tuple[Dataset, Dataset]:
     """The training part of a data set and its held-out part, both with the second stream if there is one.
 
     Args:
-        config: section `data` of `run.json`; `duplicates`, `held_out`, `labelled` and `labelled_seed` matter.
+        config: section `data` of `run.json`; `duplicates`, `held_out`, `held_out_by`, `labelled` and `labelled_seed` matter.
         dataset: all samples.
 
     Raises:
         LeafwingError: there is too little data, or it lacks labels for the second stream.
     """
-    training, held_out = (dataset if config.duplicates is None else dataset.distinct()).split(config.held_out)
+    used = dataset if config.duplicates is None else dataset.distinct()
+    training, held_out = used.split(config.held_out, config.held_out_by)
     if not config.labelled:
         return training, held_out
     training = training.with_labelled_stream(config.labelled, config.labelled_seed or 0)

@@ -189,6 +189,8 @@ def resolve_training(
     if hold_out is None:
         hold_out = old.data.held_out if old else "auto" if schedule.stop_on or from_pictures else 0
     held_out = hold_out_count(hold_out, len(used), dataset.spec.points, from_pictures)
+    is_repeated = old is not None and old.data.fingerprint == dataset.fingerprint  # of an earlier version, perhaps
+    shared = old.data.held_out_by if old and is_repeated else used.shared_field() if held_out else None
     if hold_out == "auto" and not dataset.spec.points:
         progress.say(describe_held_out(held_out, len(used), from_pictures))
     labelled, labelled_seed = parse_labelled(
@@ -214,6 +216,7 @@ def resolve_training(
         rejected=len(dataset.rejects),
         duplicates=repeated,
         held_out=held_out,
+        held_out_by=shared,
         labelled=labelled,
         labelled_seed=labelled_seed,
         spec=dataset.spec,

@@ -363,6 +363,7 @@ def changed_data(run: Run, dataset: Dataset, images: int) -> tuple[DataConfig, t
             f"{dataset.source}: {len(used):,} images are too few, because {run.folder} holds out {config.held_out:,}; "
             "continue with the images as they were (--changed old), or start a new run"
         )
+    new = replace(new, held_out_by=used.shared_field() if new.held_out else None)
     if (spec := split_data(new, dataset)[0].spec) != config.spec:
         names = sorted(
             name for name in {*spec.fields, *config.spec.fields} if spec.fields.get(name) != config.spec.fields.get(name)

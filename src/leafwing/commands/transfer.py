@@ -60,7 +60,7 @@ def trained_on(run: Run, data: DataConfig) -> bool:
 
     The held-out samples of the same data, read in the same way, are the same up to their number; otherwise they are others.
     """
-    same = run.data.fingerprint == data.fingerprint and run.data.duplicates == data.duplicates
+    same = all(getattr(run.data, name) == getattr(data, name) for name in ("fingerprint", "duplicates", "held_out_by"))
     if same and (run.data.held_out < data.held_out or run.history.trained_on_held_out):
         return True
     if not same and (run.data.fingerprint == data.fingerprint or run.data.source == data.source):

@@ -28,8 +28,11 @@ if TYPE_CHECKING:
 _ORDER, _MIRROR, _ALTERNATIVE, _WINDOW = 0, 1, 2, 3
 _REMAINING: dict[str, np.ndarray] = {}
 """The indices of the samples that `distinct` leaves, by the fingerprint of whole data sets: a training asks several times."""
-_HELD_OUT: dict[tuple[str, int, int], np.ndarray] = {}
-"""The masks of held-out samples by fingerprint, the hash of `rows`, and number, for the same reason."""
+_HELD_OUT: dict[tuple[str, int, int, str | None], np.ndarray] = {}
+"""The masks of held-out samples by fingerprint, the hash of `rows`, number, and the field of samples that belong together, for the
+same reason."""
+_HASHES: dict[tuple[str, int], np.ndarray] = {}
+"""The hashes of the inputs, by fingerprint and the hash of `rows`, likewise."""
 
 
 @dataclass(frozen=True)
@@ -311,9 +314,13 @@ class Dataset:
         repeated = {first[index] for group in near for index in group[1:]}
         return np.array([index for index in first if index not in repeated], dtype=np.int64)
 
-    def split(self, number: int) -> tuple[Dataset, Dataset]:
+    def split(self, number: int, shared: str | None = None) -> tuple[Dataset, Dataset]:
         """Splits off at least `number` held-out samples, the same in every run, and the same share of a second source; see
         `data.split`. All tiles of a picture are on the same side.
+
+        Args:
+            number: of samples to hold out.
+            shared: result of `shared_field`: the samples of which this field is equal are on the same side too.
 
         Returns:
             The training part and the held-out part, whose batches see the centres of images. Both share this data set's arrays and
@@ -322,7 +329,7 @@ class Dataset:
         Raises:
             LeafwingError: the training part would be empty.
         """
-        held_out = self._held_out(number)
+        held_out = self._held_out(number, shared)
         if held_out.all():
             raise LeafwingError(
                 f"{self.source}: --hold-out {number} would hold out all images, because too many are identical"
@@ -340,22 +347,47 @@ class Dataset:
             )
         return training, evaluation.centred()
 
-    def _held_out(self, number: int) -> np.ndarray:
+    def shared_field(self) -> str | None:
+        """`input` if several samples have the same input, and so belong on the same side of a split; None if not.
+
+        Inputs that are derived from the images are not looked at, nor those of tiles, most of which may be empty.
+        """
+        from leafwing.data.derive import DERIVED
+
+        if "input" not in self.columns or self.options.get("input") in DERIVED or self.pictures_of is not None:
+            return None
+        return "input" if len(np.unique(self._input_hashes())) < len(self) else None
+
+    def _input_hashes(self) -> np.ndarray:
+        """The hash of each sample's input, uint64 (n,), computed once."""
+        from leafwing.data import split
+
+        key = self.fingerprint, self._rows_hash()
+        if key not in _HASHES:
+            _HASHES[key] = split.hashes(self._stored_one_by_one("input"))
+        return _HASHES[key]
+
+    def _rows_hash(self) -> int:
+        return hash(None if self.rows is None else self.rows.tobytes())
+
+    def _held_out(self, number: int, shared: str | None = None) -> np.ndarray:
         """The mask of the held-out samples, bool (n,), computed once."""
         from leafwing.data import split
 
         number = split.hold_out_count(number, len(self))
         if not number:
             return np.zeros(len(self), bool)
-        key = self.fingerprint, hash(None if self.rows is None else self.rows.tobytes()), number
+        key = self.fingerprint, self._rows_hash(), number, shared
         if key not in _HELD_OUT:
             groups = None if self.pictures_of is None else self.pictures_of[slice(None) if self.rows is None else self.rows]
-            _HELD_OUT[key] = split.held_out(self._images(), number, groups)
+            equal = self._input_hashes() if shared else None
+            _HELD_OUT[key] = split.held_out(self._stored_one_by_one("image"), number, groups, equal)
         return _HELD_OUT[key]
 
-    def _images(self) -> Iterator[np.ndarray]:
-        """The stored images one by one: together they may exceed the memory."""
-        return (self.array[row] for row in (range(len(self.array)) if self.rows is None else self.rows.tolist()))
+    def _stored_one_by_one(self, name: str) -> Iterator[np.ndarray]:
+        """The stored samples of a field, one after another: together they may exceed the memory."""
+        column = self.columns[name]
+        return (column[row] for row in (range(len(column)) if self.rows is None else self.rows.tolist()))
 
     def with_labelled_stream(self, number: int, seed: int = 0) -> Dataset:
         """Adds a stream `labelled` of `number` of its samples, equally many of each class, for semi-supervised methods.
@@ -378,7 +410,7 @@ class Dataset:
         rows = slice(None) if self.rows is None else self.rows
         labels = np.zeros(len(self), np.int64) if self.labels is None else self.labels[rows]
         names = ("",) if self.labels is None else self.spec.labels
-        indices = split.choose_per_class(self._images(), labels, names, number, seed)
+        indices = split.choose_per_class(self._stored_one_by_one("image"), labels, names, number, seed)
         return self.with_stream("labelled", replace(self.without_streams(), rows=self.to_rows(indices)))
 
     def with_stream(self, name: str, other: Dataset, names: Mapping[str, str] | None = None) -> Dataset:

@@ -112,7 +112,7 @@ def load(
         return require_same(place.value, _load_again(place.value, cache, progress))
     check_fields(place, fields)
     check_built_in(place, options)
-    input = check_input(input)
+    input = pairs.name_in(place, check_input(input))
 
     def join(other: str) -> Dataset:
         """The images of this source, and those of another one as unpaired inputs."""
@@ -164,7 +164,7 @@ def load(
     try:
         return _load_files(place, options, mirror, input, cache, progress, accept)
     except pairs.NoInputError:
-        if input is None or not is_source(input):
+        if input is None or not is_source(input) or input.lower().endswith(".csv"):
             raise
         return join(input)
 

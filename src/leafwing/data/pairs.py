@@ -14,6 +14,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -127,6 +128,24 @@ def decode_parts(data: bytes, target: Target, raw: tuple[int, ...] | None) -> li
 def is_path(option: str) -> bool:
     """Whether `--input` is certainly the path of a second source: absolute, or beginning with `./`, `../` or `~`."""
     return option.startswith(("/", "./", "../", "~")) or os.path.isabs(option)
+
+
+def name_in(place: object, option: str | None) -> str | None:
+    """`--input` as its name in the source, if it is the path of a CSV file there, as shells complete it; else as it is.
+
+    Raises:
+        LeafwingError: a CSV file elsewhere, which can only be a list of pairs.
+    """
+    path = Path(option or "").expanduser()
+    if option is None or path.suffix.lower() != ".csv" or not path.is_file():
+        return option
+    if isinstance(place, Path) and path.resolve().is_relative_to(place.resolve()):
+        return path.resolve().relative_to(place.resolve()).as_posix()
+    if not is_path(option):
+        return option
+    raise InvalidOption(
+        "input", option, f"a list of pairs lies in SOURCE, and names the files from there: copy it into {place}"
+    )
 
 
 def has_list(source: Source) -> bool:

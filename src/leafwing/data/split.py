@@ -64,24 +64,46 @@ def hold_out_count(value: str | int, n: int, points: bool = False, pairs: bool =
     return int(text)
 
 
-def held_out(samples: Iterable[np.ndarray], number: int, groups: np.ndarray | None = None) -> np.ndarray:
+def held_out(
+    samples: Iterable[np.ndarray], number: int, groups: np.ndarray | None = None, inputs: np.ndarray | None = None
+) -> np.ndarray:
     """Mask of held-out samples: those with the smallest hashes, and all duplicates of the last one.
 
     Args:
         samples: n arrays, which are hashed one by one.
         number: minimum number to hold out, 1 to n - 1.
         groups: int64 (n,), the group of each sample, which is held out as a whole: all tiles of a picture; None: none belong together.
+        inputs: uint64 (n,), the hashes of the samples' inputs: those with equal ones are a group, and so are equal samples. A group of
+            more than a quarter of all, such as those of an empty map, is none.
 
     Returns:
         bool (n,).
     """
-    hashes = _hashes(samples)
+    values = hashes(samples)
+    if inputs is not None:
+        groups = _connected(values, inputs)
+        sizes = np.bincount(groups)[groups]
+        groups = np.where(sizes > max(number, MAX_SHARE * len(values)), np.arange(len(values)), groups)
     if groups is not None:
         _, groups = np.unique(groups, return_inverse=True)
         totals = np.zeros(int(groups.max()) + 1, np.uint64)
-        np.add.at(totals, groups, hashes)  # modulo 2**64
-        hashes = totals[groups]
-    return hashes <= np.partition(hashes, number - 1)[number - 1]
+        np.add.at(totals, groups, values)  # modulo 2**64
+        values = totals[groups]
+    return values <= np.partition(values, number - 1)[number - 1]
+
+
+def _connected(*keys: np.ndarray) -> np.ndarray:
+    """Groups of the items that have a key in common, also through others: int64 (n,), the first item of each one's group."""
+    indices = [np.unique(key, return_inverse=True)[1] for key in keys]
+    groups = np.arange(len(keys[0]))
+    while True:
+        before = groups
+        for index in indices:
+            first = np.full(int(index.max()) + 1, len(groups))
+            np.minimum.at(first, index, groups)
+            groups = first[index]
+        if np.array_equal(groups, before):
+            return groups
 
 
 def choose_per_class(
@@ -119,14 +141,14 @@ def choose_per_class(
             "labelled", number, f"that is {each} images per class, but class {name} has only {count} training images"
         )
     # Other hashes than for holding out: the two choices must be independent.
-    order = np.argsort(_hashes(samples, seed.to_bytes(8, "big"), b"labelled"), kind="stable")
+    order = np.argsort(hashes(samples, seed.to_bytes(8, "big"), b"labelled"), kind="stable")
     return np.sort(np.concatenate([order[labels[order] == index][:each] for index in range(len(names))]))
 
 
-def _hashes(samples: Iterable[np.ndarray], salt: bytes = b"", purpose: bytes = b"") -> np.ndarray:
+def hashes(samples: Iterable[np.ndarray], salt: bytes = b"", purpose: bytes = b"") -> np.ndarray:
     """A hash of each sample's content, uint64 (n,)."""
-    hashes = (
+    digests = (
         hashlib.blake2b(np.ascontiguousarray(sample).tobytes(), digest_size=8, salt=salt, person=purpose)
         for sample in samples
     )
-    return np.fromiter((int.from_bytes(value.digest(), "big") for value in hashes), np.uint64)
+    return np.fromiter((int.from_bytes(value.digest(), "big") for value in digests), np.uint64)
