@@ -16,9 +16,14 @@ import leafwing
 from leafwing import cli, fields
 from leafwing.data.options import like
 from leafwing.errors import LeafwingError
+from leafwing.game import DataSpec
+from leafwing.model import Model
 from leafwing.progress import Reporter
+from saved_run import save
 
 SIZE = 16
+COLOUR = DataSpec.images(16, 16, 3, input=fields.Image(16, 16, 3))
+NEGATIVE = 'Output("image", lambda nets, inputs, clock: nets.F(inputs.input), ("input",){})'
 
 
 @pytest.fixture(scope="module")
@@ -207,3 +212,27 @@ def test_other_pictures_are_read_whole_where_the_images_are_tiles_and_from_the_c
     assert (target.shape, target.window, target.bits, target.levels) == ((8, 12, 1), (4, 6), 16, (0, 4095))
     pixels = np.arange(8 * 12).reshape(8, 12, 1)
     assert np.array_equal(target.centre(pixels), pixels[2:6, 3:9])
+
+
+@pytest.mark.parametrize(("further", "width"), [("", 16), (", multiple=1", 24)])
+def test_arrays_and_bytes_are_translated_as_tensors_are(tmp_path: Path, further: str, width: int) -> None:
+    model = Model.load(save(tmp_path / "run", COLOUR, NEGATIVE.format(further)), trust=True)
+    stored = np.random.default_rng(0).integers(0, 256, (2, 16, width, 3), np.uint8)
+    floats = torch.from_numpy(stored).movedim(-1, 1) / 127.5 - 1
+    expected = model.translate(floats)
+    assert torch.allclose(expected, -floats, atol=1e-6)
+    for pictures in (floats.numpy(), stored, stored.transpose(0, 3, 1, 2), torch.from_numpy(stored)):
+        assert torch.allclose(model.translate(pictures), expected, atol=1e-6)
+
+
+def test_a_score_of_a_translator_is_of_the_image_and_its_input(tmp_path: Path, folder: Path) -> None:
+    judge = "judge=[lambda nets, samples, inputs: (samples - inputs.input).flatten(1).mean(1)][0"
+    run = save(tmp_path / "translator", COLOUR, f"{NEGATIVE.format('')}], {judge}")
+    model, images = Model.load(run, trust=True), torch.zeros(2, 3, 16, 16)
+    assert model.judge(images, input=images - 0.5).tolist() == [0.5, 0.5]
+    with pytest.raises(LeafwingError, match=r"an image and its input together: judge\(samples, input=\.\.\.\)"):
+        model.judge(images)
+    with pytest.raises(
+        LeafwingError, match=r"from input, .* of both together: from Python, model.judge\(samples, input=\.\.\.\)"
+    ):
+        leafwing.score(run, folder, trust=True)

@@ -515,10 +515,14 @@ def test_a_pipe_is_refused(negative: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("images", "message"),
     [
-        (torch.zeros(2, 3, 16, 16, dtype=torch.uint8), r"input: give floating-point values in \[-1, 1\], not torch.uint8"),
-        (torch.zeros(3, 16, 16), r"input: give a tensor of shape \(n, 3, 16, 16\), not a Tensor of 3 dimensions"),
-        (None, "must be a Tensor, not NoneType"),
-        ("a.png", "must be a Tensor, not str.* `leafwing translate` reads files"),
+        (
+            torch.zeros(2, 3, 16, 16, dtype=torch.int64),
+            r"input of type torch.int64: give floating-point values in \[-1, 1\]",
+        ),
+        (torch.zeros(3, 16, 16), r"input of shape \(3, 16, 16\): those of this run have shape \(n, 3, 16, 16\)"),
+        (torch.full((2, 3, 16, 16), 200.0), r"input: values from 200 to 200 are far outside of \[-1, 1\]"),
+        (None, "must be a Tensor or a ndarray, not NoneType"),
+        ("a.png", "must be a Tensor or a ndarray, not str.* `leafwing translate` reads files"),
     ],
 )
 def test_what_is_no_tensor_of_images_is_refused(negative: Path, images: Any, message: str) -> None:

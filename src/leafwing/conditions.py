@@ -369,7 +369,27 @@ def random_attributes(names: Sequence[str], seed: int, n: int = 512) -> np.ndarr
     return rows
 
 
-def samples_to_network(samples: Any, kind: Field, shape: Sequence[int]) -> Tensor:
+def pictures_to_network(name: str, pictures: Any, kind: Field, any_size: bool) -> Tensor:
+    """The pictures that a model translates, as networks see them: float32 (n, *shape of the field, or its channels in any size).
+
+    Args:
+        name: of the field.
+        pictures: see `samples_to_network`.
+        kind: the field.
+        any_size: whether their size may differ from that of the field.
+
+    Raises:
+        LeafwingError: another type, shape or range.
+    """
+    sides = tuple(getattr(pictures, "shape", ()))
+    shape: tuple[Any, ...] = kind.shape
+    if any_size:
+        is_first = len(sides) != 4 or sides[1] == shape[0]
+        shape = shape[0], *((sides[2:] if is_first else sides[1:3]) if len(sides) == 4 else ("height", "width"))
+    return samples_to_network(pictures, kind, shape, name)
+
+
+def samples_to_network(samples: Any, kind: Field, shape: Sequence[Any], name: str = "samples") -> Tensor:
     """Samples as networks see them: float32 (n, *shape), images in [-1, 1].
 
     Args:
@@ -377,6 +397,7 @@ def samples_to_network(samples: Any, kind: Field, shape: Sequence[int]) -> Tenso
             with channels first.
         kind: the field.
         shape: of one sample.
+        name: what they are, for messages.
 
     Raises:
         LeafwingError: another type, shape or range.
@@ -388,7 +409,7 @@ def samples_to_network(samples: Any, kind: Field, shape: Sequence[int]) -> Tenso
     expected = f"(n, {', '.join(map(str, shape))})"
     if not isinstance(samples, torch.Tensor):
         raise LeafwingError(
-            f"samples: give a tensor or an array {expected}, not {type(samples).__name__}; `leafwing score` reads files"
+            f"{name}: give a tensor or an array {expected}, not {type(samples).__name__}; `leafwing translate` and `score` read files"
         )
     is_image = isinstance(kind, Image)
     if is_image and samples.dtype in (torch.uint8, torch.uint16):
@@ -396,15 +417,15 @@ def samples_to_network(samples: Any, kind: Field, shape: Sequence[int]) -> Tenso
         if tuple(stored.movedim(-1, 1).shape[1:]) == tuple(shape):
             samples = kind.to_network(stored)
     if tuple(samples.shape[1:]) != tuple(shape):
-        raise LeafwingError(f"samples of shape {tuple(samples.shape)}: those of this run have shape {expected}")
+        raise LeafwingError(f"{name} of shape {tuple(samples.shape)}: those of this run have shape {expected}")
     if is_image and not samples.is_floating_point():
-        raise LeafwingError(f"samples of type {samples.dtype}: give floating-point values in [-1, 1], or uint8")
+        raise LeafwingError(f"{name} of type {samples.dtype}: give floating-point values in [-1, 1], or uint8")
     samples = samples.float()
     if is_image and len(samples):
         low, high = float(samples.min()), float(samples.max())
         if not -FAR <= low <= high <= FAR:
             raise LeafwingError(
-                f"samples have values from {low:g} to {high:g}, far outside of [-1, 1]: divide values from 0 to 255 by 127.5 and "
+                f"{name}: values from {low:g} to {high:g} are far outside of [-1, 1]: divide values from 0 to 255 by 127.5 and "
                 "subtract 1, or give them as uint8"
             )
     return samples

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from leafwing import drawing, pictures
 from leafwing.calls import checked_methods
-from leafwing.conditions import Examples, pixel_conditions, resolve, samples_to_network
+from leafwing.conditions import Examples, pictures_to_network, pixel_conditions, resolve, samples_to_network
 from leafwing.engine.setup import choose, isolated
 from leafwing.engine.share import NumberedDraws
 from leafwing.engine.sizes import AnySize, Piece, assemble, check_images, check_tile, seeded
@@ -298,7 +298,7 @@ class Model:
 
     def translate(
         self,
-        images: Tensor,
+        images: Tensor | np.ndarray,
         *,
         output: str | None = None,
         seed: int = 0,
@@ -313,7 +313,7 @@ class Model:
         their size times the ratio of the sizes in training. Large ones are computed in tiles; the result is the same to 1/255.
 
         Args:
-            images: (n, channels, height, width) in [-1, 1], or another field as networks see it; `leafwing translate` reads files.
+            images: (n, channels, height, width) in [-1, 1] or bytes, or another field; `leafwing translate` reads files.
             output: the field to generate; None: the first one that is generated from images.
             seed: random seed of latents, if there are any, and of unspecified conditions.
             batch: maximum batch size.
@@ -329,9 +329,7 @@ class Model:
                 allow them.
         """
         chosen, name = self.translation(output)
-        if (dimensions := getattr(images, "ndim", 0)) != 1 + len(self.spec.fields[name].shape):
-            what = f"{type(images).__name__} of {dimensions} dimensions"
-            raise LeafwingError(f"{name}: give a tensor of shape (n, {str(self.spec.fields[name].shape)[1:]}, not a {what}")
+        images = pictures_to_network(name, images, self.spec.fields[name], self.any_size(chosen))
         values = {name: images, **conditions}
         if self.any_size(chosen):
             pixels = {key: values.pop(key) for key in pixel_conditions(chosen, self.spec) if key in values}
@@ -470,6 +468,8 @@ class Model:
         judge = self.game.abilities.judge
         if judge is None:
             raise LeafwingError("this game has no critic that scores single samples: see `leafwing recipes`")
+        if missing := [name for name in pixel_conditions(self.output, self.spec) if name not in conditions]:
+            raise LeafwingError(f"a score is of an image and its {missing[0]} together: judge(samples, {missing[0]}=...)")
         samples = samples_to_network(samples, kind := self.kind(self.output), kind.shape)
         return self._in_batches(judge, samples, batch, self.conditions(len(samples), seed, **conditions))
 

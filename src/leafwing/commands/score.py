@@ -94,7 +94,7 @@ def score(
     import numpy as np
     import torch
 
-    from leafwing.conditions import from_settings, read_settings
+    from leafwing.conditions import from_settings, pixel_conditions, read_settings
     from leafwing.data.pictures import strict
     from leafwing.engine import choose
     from leafwing.fields import Image
@@ -109,6 +109,11 @@ def score(
         raise LeafwingError(f"{opened.folder} has no discriminator that scores single samples: see `leafwing recipes`")
     if not isinstance(kind, Image):
         raise LeafwingError(f"{opened.folder} generates {kind}, not images: use model.judge from Python")
+    if names := pixel_conditions(model.output, model.spec):
+        raise LeafwingError(
+            f"{opened.folder} generates its {model.output.field} from {' and '.join(names)}, and a score is of both together: from "
+            f"Python, model.judge(samples, {', '.join(f'{name}=...' for name in names)})"
+        )
     settings = read_settings(conditions, model.output, model.spec)
     values = from_settings(model.output, model.spec, settings)
     result = Scores()
