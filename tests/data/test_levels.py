@@ -291,3 +291,19 @@ def other_data(run: leafwing.Run, path: str | Path) -> Any:
     from leafwing.progress import Reporter
 
     return load_real_data(run, path, Reporter()).real
+
+
+def test_inputs_that_are_nearly_black_are_mentioned_and_the_remedy_works(tmp_path: Path) -> None:
+    """Such as label maps of class indices, which networks see as nearly one value."""
+    for number in range(6):
+        for name, pixels in {"A": np.full((16, 16), 40 * number), "B": np.tile(np.arange(16) * 11 // 15, (16, 1))}.items():
+            (tmp_path / name).mkdir(exist_ok=True)
+            PillowImage.fromarray(pixels.astype(np.uint8)).save(tmp_path / name / f"{number}.png")
+    expected = "6 of 6 inputs are nearly black: no value is above 25 of 255, the brightest of all is 11; --input-levels 0:11 makes 11 "
+    expected += "white."
+    assert expected in load(tmp_path, input="B").notes
+    assert expected in doctor(str(tmp_path), input="B").notes
+    data = load(tmp_path, input="B", input_levels="0:11")
+    assert data.columns["input"].max() == 255
+    assert not any("inputs are" in note for note in data.notes)
+    assert not any("inputs are" in note for note in load(tmp_path, input="edges").notes), "derived ones are as they are made"

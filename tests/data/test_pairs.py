@@ -43,7 +43,7 @@ def shades(data: Dataset) -> list[tuple[int, int]]:
 
 def without_tones(notes: list[str]) -> list[str]:
     """The notes without those about images of one colour, which these are."""
-    return [note for note in notes if " images are " not in note]
+    return [note for note in notes if " images are " not in note and " inputs are " not in note]
 
 
 def pair_files(image: Callable[[int], str], inputs: Callable[[int], str], n: int = 4) -> dict[str, bytes]:

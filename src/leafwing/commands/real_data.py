@@ -140,13 +140,13 @@ def _join_other_field(
 
     is_second = field in run.spec.unpaired
     training, held_out = (part.without_streams() if is_second else part.streams["input"].data for part in splits())
-    own = held_out if len(held_out) else training
-    if trained := np.intersect1d(rows_of(own), rows_of(training)).size:
+    partners = held_out if len(held_out) else training
+    if trained := np.intersect1d(rows_of(partners), rows_of(training)).size:
         progress.say(
             f"{field} is generated from the images of {run.data.source if is_second else run.data.options['input']}, and the run was "
-            f"trained on {trained:,} of these {len(own):,}: with --hold-out in training, some are kept for evaluation"
+            f"trained on {trained:,} of these {len(partners):,}: with --hold-out in training, some are kept for evaluation"
         )
-    return join_sources(own, real) if is_second else join_sources(real, own), len(own) - trained
+    return join_sources(partners, real) if is_second else join_sources(real, partners), len(partners) - trained
 
 
 def too_few(names: Sequence[str], real: Dataset, field: str, n: int | None = None) -> tuple[list[str], str]:

@@ -22,7 +22,6 @@ from leafwing.data import columns, duplicates, layouts, pictures, reading, side_
 from leafwing.data import labels as labelling
 from leafwing.data.built_in import BUILT_IN, modes, sigma
 from leafwing.data.dataset import Dataset
-from leafwing.data.levels import Tones
 from leafwing.data.loading import SurveyedSource, check_built_in, check_fields, load
 from leafwing.data.locating import describe, find, is_source, list_places, locate
 from leafwing.data.memory import InMemory
@@ -221,7 +220,7 @@ def _files_report(
         samples = 0
         failed: list[EntryInfo | Decoded] = [info for info in infos if info.failure is not None]
         sketches: list[duplicates.Sketch] = []
-        tones = Tones()
+        tones = reading.SeenTones()
         values: dict[str, list[Any]] = {name: [] for name in opened.fields}
         with closing(reading.decode(opened, infos, target, duplicates.sketch, progress, surveyed.input)) as outcomes:
             for outcome in outcomes:
@@ -232,7 +231,7 @@ def _files_report(
                     accepted.append(outcome.info)
                     sketches.append(outcome.measurement)
                 samples += 1
-                tones.add(outcome.image.pixels, outcome.info.header.mode if outcome.info.header else "")
+                tones.add(outcome)
                 for name, value in outcome.values.items():
                     values[name].append(value)
         whole = surveyed.input is None and unpaired is None and not opened.parts

@@ -136,8 +136,10 @@ def applies_to_bytes(levels: Range | None) -> bool:
 
 @dataclass
 class Tones:
-    """Counts images, and those that are nearly black, nearly white or flat."""
+    """Counts images, and those that are nearly black, nearly white or flat; `what` these are, and the `option` of their levels."""
 
+    what: str = "images"
+    option: str = "--levels"
     images: int = 0
     dark: int = 0
     bright: int = 0
@@ -174,9 +176,9 @@ class Tones:
         """What users should know, in sentences."""
         hint = ""
         if self.grey and self.peak <= DARK and self.bytes:
-            hint = f"; --levels 0:{self.peak} makes {self.peak} white" if self.peak > 0 else ""
+            hint = f"; {self.option} 0:{self.peak} makes {self.peak} white" if self.peak > 0 else ""
         elif self.grey and self.deep:
-            hint = "; --levels 1%:99% leaves out the most extreme values"
+            hint = f"; {self.option} 1%:99% leaves out the most extreme values"
         darkest = f", the brightest of all is {self.peak}" if self.dark == self.images else ""
         brightest = f", the darkest of all is {self.floor}" if self.bright == self.images else ""
         kinds: Iterable[tuple[str, int, str]] = (
@@ -185,10 +187,10 @@ class Tones:
             ("flat", self.flat, f"their values differ by at most {CONTRAST} of 255"),
         )
         notes = []
-        if self.images and self.colourless and not self.grey:
+        if self.what == "images" and self.images and self.colourless and not self.grey:
             notes.append("All images are grey, but stored in colour; --channels 1 makes smaller networks that learn faster.")
         return notes + [
-            f"{count:,} of {self.images:,} images are {what}: {why}."
-            for what, count, why in kinds
-            if count and count >= NOTABLE * self.images and (what != "flat" or count > self.dark + self.bright)
+            f"{count:,} of {self.images:,} {self.what} are {kind}: {why}."
+            for kind, count, why in kinds
+            if count and count >= NOTABLE * self.images and (kind != "flat" or count > self.dark + self.bright)
         ]

@@ -34,7 +34,6 @@ from filelock import FileLock, Timeout
 
 from leafwing.data import labels as labelling
 from leafwing.data import reading, side_fields
-from leafwing.data.levels import Tones
 from leafwing.data.options import Target
 from leafwing.data.pairs import Input
 from leafwing.data.reading import Decoded, DecodeProgress, EntryInfo
@@ -377,7 +376,7 @@ def _write(
     """Fills a pack's folder."""
     accepted: list[AcceptedImage] = []
     failed: list[EntryInfo | Decoded] = []
-    tones = Tones()
+    tones = reading.SeenTones()
     fields = input.fields(target) if input else {}
     formats: dict[str, tuple[tuple[int, ...], type[np.unsignedinteger[Any]]]] = {
         "pictures": (target.shape, pixel_type(target.bits))
@@ -393,7 +392,7 @@ def _write(
             if (image := outcome.image) is None:
                 failed.append(outcome)
                 continue
-            tones.add(image.pixels, outcome.info.header.mode if outcome.info.header else "")
+            tones.add(outcome)
             for name, pixels in {"pictures": image.pixels, **outcome.columns}.items():
                 files[name].append(pixels)
             accepted.append(

@@ -21,7 +21,7 @@ import numpy as np
 
 from leafwing.data import pictures, side_fields
 from leafwing.data.formats import describe_name
-from leafwing.data.levels import Values, has_depth
+from leafwing.data.levels import Tones, Values, has_depth
 from leafwing.data.options import Options, Target
 from leafwing.data.pairs import Input, decode_parts, input_failure, require_halves
 from leafwing.data.pictures import Header, Picture, UnreadableImageError, UnsupportedImageError, UnusableImageError
@@ -71,6 +71,25 @@ class Decoded:
     def name(self) -> str:
         """The name of the entry, and the number of the tile: `photo.jpg#3`."""
         return f"{self.info.entry.name}#{self.tile}" if self.tile else self.info.entry.name
+
+
+@dataclass(slots=True)
+class SeenTones:
+    """The tones of images, and of inputs that are files of their own."""
+
+    images: Tones = field(default_factory=Tones)
+    inputs: Tones = field(default_factory=lambda: Tones("inputs", "--input-levels"))
+
+    def add(self, decoded: Decoded) -> None:
+        """Counts a decoded entry."""
+        if decoded.image is not None:
+            self.images.add(decoded.image.pixels, decoded.info.header.mode if decoded.info.header else "")
+        if decoded.info.input and "input" in decoded.columns:
+            self.inputs.add(decoded.columns["input"], decoded.info.input.header.mode if decoded.info.input.header else "")
+
+    def notes(self) -> list[str]:
+        """What users should know, in sentences."""
+        return self.images.notes() + self.inputs.notes()
 
 
 def survey(source: Source, progress: DecodeProgress | None = None) -> list[EntryInfo]:
