@@ -560,3 +560,35 @@ def test_outputs_are_checked_before_training(tmp_path: Path, outputs: str, messa
     batch = Batch(image=torch.zeros(2, 3, 16, 16), input=torch.zeros(2, 3, 16, 16))
     with pytest.raises(LeafwingError, match=message) if message else nullcontext():
         check_outputs(model, batch)
+
+
+@pytest.mark.parametrize(
+    ("half", "size", "derive", "expected"),
+    [
+        ("right", (32, 16), None, "half"),
+        ("right", (33, 16), None, "half"),
+        ("right", (16, 16), None, "whole"),
+        ("right", (36, 16), None, "whole"),
+        ("right", (32, 16), False, "whole"),
+        ("right", (16, 16), True, "half"),
+        ("top", (16, 32), None, "half"),
+        ("top", (32, 16), None, "whole"),
+    ],
+)
+def test_a_half_of_a_pair_is_translated_as_in_training(
+    tmp_path: Path, half: str, size: tuple[int, int], derive: bool | None, expected: str
+) -> None:
+    run = save(tmp_path / "run", COLOUR, NEGATIVE.replace(",))", ",), multiple=1)"), {"input": half}, source="facades")
+    pixels = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 4), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "pair.png")
+    result = leafwing.translate(run, tmp_path / "pair.png", out=tmp_path / "out", derive=derive, trust=True)
+    part = pixels
+    if expected == "half":
+        part = pixels[:, -(size[0] // 2) :] if half == "right" else pixels[: size[1] // 2]
+    made = read(tmp_path / "out" / "pair.png")
+    assert made.shape == part.shape
+    assert np.array_equal(made[..., 3], part[..., 3]), "transparency of the half"
+    note = f"The {half} half of a picture was its input, as in training: 1" + (
+        "." if derive else "; --no-derive takes whole pictures."
+    )
+    assert (note in result.notes) == (expected == "half")

@@ -51,7 +51,8 @@ def command(
     derive: Annotated[
         bool | None,
         Parameter(
-            help="Whether the input is derived from each picture. Default: grey, edges and hole are, blur and low4 are not.",
+            help="Whether the input is derived from each picture, or is a half of it, as in training. Default: grey, edges and hole "
+            "are derived, blur and low4 are not; a half is taken of pictures that are twice as wide (or high) as the input.",
             group=OUTPUT,
         ),
     ] = None,

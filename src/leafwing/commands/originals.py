@@ -87,7 +87,7 @@ class Reading:
         model: its model.
         output: what is generated.
         any_size: whether pictures keep their size, instead of being stretched to that of training.
-        derive: whether the input is derived from pictures; None: see `data.derive.derives`.
+        derive: whether the input is derived from pictures, or a half of them; None: see `data.derive.derives` and `part`.
 
     Attributes:
         notes: what users should know, in sentences.
@@ -107,7 +107,8 @@ class Reading:
         self.background = run.data.options.get("background", "white")
         self.rgb = options.check(None, None, "stretch", self.background).rgb
         how = derived_input(run) if "input" in names and isinstance(fields["image"], Image) else None
-        if derive is not None and how is None:
+        self.half, self.derive = half_of(run, self.name), derive
+        if derive is not None and how is None and not self.half:
             raise LeafwingError(f"--{'' if derive else 'no-'}derive: the input of this run was not derived from its images")
         self.how = how if how is not None and derives(how, derive) else None
         self.source: Field = fields["image"] if self.how else self.kind
@@ -121,6 +122,23 @@ class Reading:
             raise LeafwingError(
                 f"this run generates from {self.kind}, which pictures cannot be: use model.translate from Python"
             )
+
+    def part(self, image: Pillow.Image) -> Pillow.Image:
+        """The picture, or the half of it that was the input in training: of those twice as wide (or high) as the input, within a
+        twentieth, if nothing else was chosen."""
+        from leafwing.data.pictures import UnusableImageError, half_box
+
+        if not self.half or self.derive is False:
+            return image
+        kind: Any = self.kind
+        ratio = image.width / image.height / (kind.width / kind.height)
+        doubled = ratio / 2 if self.half in ("left", "right") else 1 / ratio / 2
+        if self.derive is None and not 1 / 1.05 <= doubled <= 1.05:
+            return image
+        if min(image.size) < 2:
+            raise UnusableImageError("too small to be cut into halves")
+        self.count["halves"] += 1
+        return image.crop(half_box(*image.size, self.half))
 
     def read(self, image: Pillow.Image) -> tuple[Columns, tuple[int, int]]:
         """The stored inputs from an upright picture, and width and height of its translation.
@@ -184,6 +202,9 @@ class Reading:
         notes = []
         if n := self.count["frames"]:
             notes.append(f"Files with several frames or pages: {n}; only the first was translated.")
+        if n := self.count["halves"]:
+            hint = "" if self.derive else "; --no-derive takes whole pictures"
+            notes.append(f"The {self.half} half of a picture was its input, as in training: {n}{hint}.")
         source: Any = self.source
         if n := self.count["stretched"]:
             notes.append(
@@ -212,6 +233,17 @@ def training_levels(run: Run, of_inputs: bool) -> Range | None:
     )
     name = "input_levels" if separate else "levels"
     return choose(parse(options.get(name), name), [])
+
+
+def half_of(run: Run, name: str) -> str:
+    """The half of a training file that was this field; empty if files were not pairs of halves."""
+    from leafwing.data.built_in import is_built_in
+    from leafwing.data.pictures import HALVES
+
+    half = run.data.options.get("input")
+    if half not in HALVES or is_built_in(str(run.data.source)):
+        return ""
+    return str(half) if name == "input" else HALVES[half]
 
 
 def derived_input(run: Run) -> str | None:
@@ -301,7 +333,8 @@ def decode_file(file: File, source: Source, reading: Reading) -> Original | Reje
     from leafwing.data.pictures import UnusableImageError, opened
 
     try:
-        with opened(file.content, source.raw) as image:
+        with opened(file.content, source.raw) as whole:
+            image = reading.part(whole)
             alpha = image.convert("RGBA").getchannel("A") if image.has_transparency_data else None
             compressed = None if alpha is None else (alpha.size, zlib.compress(np.asarray(alpha).tobytes(), 1))
             columns, size = reading.read(image)

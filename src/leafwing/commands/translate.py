@@ -81,8 +81,8 @@ def translate(
         samples: results for each picture, of the seeds from `seed` on: `name-1.png`, `name-2.png`, ...
         resolution: own: each picture in its own size, where the network allows it; training: stretched to the training size, and back.
         tile: auto: whole pictures where memory allows, else tiles; whole; or the side of tiles in pixels.
-        derive: whether the input is derived from each picture, if it was in training; None: only if pictures are not such inputs
-            already, see `data.derive.derives`.
+        derive: whether the input is derived from each picture, or is a half of it, if it was in training; None: only if pictures are
+            not such inputs already, see `data.derive.derives`; a half of those that are twice as wide (or high) as the input.
         checkpoint: images shown, `last` (None) or `best`.
         out: output folder, which must not exist; None: in the run's `translations` folder.
         device: auto, cpu, cuda or mps.
