@@ -20,6 +20,7 @@ from leafwing.data.doctor import SourceReport
 from leafwing.engine import setup
 from leafwing.errors import LeafwingError
 from leafwing.progress import Reporter
+from leafwing.quantities import count
 from leafwing.recipes import _recommended as rule
 from leafwing.recipes._recommended import Choice, Facts, choose
 
@@ -40,9 +41,9 @@ class Listener(Reporter):
 def write(root: Path, counts: dict[str, int]) -> Path:
     """Random images, in folders of these names."""
     noise = np.random.default_rng(0)
-    for name, count in counts.items():
+    for name, number in counts.items():
         (root / name).mkdir(parents=True, exist_ok=True)
-        for i in range(count):
+        for i in range(number):
             Image.fromarray(noise.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(root / name / f"{i}.png")
     return root
 
@@ -93,6 +94,14 @@ def test_labels_are_used_where_each_class_has_enough_images() -> None:
     assert "label" not in recipes.describe(few.recipe).needs
     assert enough.recipe != few.recipe
     assert "ask for a class" in " ".join(enough.reasons)
+    advice = few.reasons[0].partition("labels are not used (--")[2].removesuffix(" would)")
+    advised = {name.replace("-", "_"): value for name, value in (item.split(" ") for item in advice.split(" --"))}
+    expected = {"recipe": enough.recipe, **enough.options, "augment": "diff"}
+    assert {name: parse(value) for name, value in advised.items()} == expected
+
+
+def parse(value: str) -> str | float:
+    return count(value) if value[0].isdecimal() else value
 
 
 def test_critics_see_changed_images_where_there_are_few() -> None:

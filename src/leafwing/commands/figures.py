@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 LEADING = ("fid", "kid")
 """The measures that may lead: distances, which are smaller for better samples. The first is never zero or negative."""
-LIKE_NOISE = 0.5
+LIKE_NOISE = 0.8
 """Samples are almost as far from the real images as noise is above this times its value."""
 MANY_TWINS = 0.05
 """This share of near-duplicates among the samples is worth a sentence."""
@@ -162,7 +162,8 @@ def describe_scale(row: Mapping[str, Any]) -> str:
     if not scale:
         return ""
     others = {
-        "training images": f"{scale['n_others']:,} training images against the same {scale['n_real']:,}, which is what copies reach",
+        "training images": f"{scale['n_others']:,} training images against the same {scale['n_real']:,}: a generator of copies "
+        "would have these",
         "other real images": f"{scale['n_others']:,} other real images against the same {scale['n_real']:,}",
         "halves": f"one half of the real images against the other, {scale['n_others']:,} against {scale['n_real']:,}: of so few, FID "
         "is higher",

@@ -19,8 +19,8 @@ MIN_FID_SAMPLES, MIN_SCORED = 1_000, 1_000
 
 NEAR_ZERO = 0.05
 LOW_RECALL = (
-    "recall in the features lite0 is near 0 for all small generators that were tried, varied ones too: compare it between runs, not "
-    "with that of real images"
+    "A recall near 0 in the features lite0 says little: all small generators that were tried have it, varied ones too. Compare it "
+    "between runs only"
 )
 """What is said about a recall by lite0 below `NEAR_ZERO`."""
 

@@ -150,7 +150,7 @@ def generation(facts: Facts, width: int | None = None) -> Choice:
     if labelled:
         reasons[0] += f", at least {facts.smallest:,} of each class: you can ask for a class"
     elif facts.smallest is not None:
-        reasons[0] += f", only {facts.smallest:,} of some classes: labels are not used (--recipe cgan would)"
+        reasons[0] += f", only {facts.smallest:,} of some classes: labels are not used"
     reasons.append(
         f"ema {show_count(AVERAGED)}: samples come from a moving average of G's weights, which has less noise than they have"
     )
@@ -166,6 +166,13 @@ def generation(facts: Facts, width: int | None = None) -> Choice:
         reasons.append(
             f"augment diff: with fewer than {FEW:,} images D sees them with random changes, so that it cannot memorise them"
         )
+    if facts.smallest is not None and not labelled:
+        with_labels = {**options, "condition_scale": CONDITION_SCALE, **settings}
+        chosen = " ".join(
+            f"--{name.replace('_', '-')} {value if isinstance(value, str) else show_count(value)}"
+            for name, value in with_labels.items()
+        )
+        reasons[0] += f" (--recipe cgan {chosen} would)"
     if not facts.mirrored:
         reasons.append(MIRROR)
     return Choice("cgan" if labelled else "dcgan", options, settings, reasons)
