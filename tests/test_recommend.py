@@ -100,6 +100,13 @@ def test_labels_are_used_where_each_class_has_enough_images() -> None:
     assert {name: parse(value) for name, value in advised.items()} == expected
 
 
+def test_holding_out_is_proposed_where_it_would_do_something() -> None:
+    (line,) = recommend.describe_hold_out(Facts("images", 1_800), {})
+    assert "--hold-out auto (here 450)" in line
+    for facts, values in ((Facts("images", 499), {}), (Facts("points", 1_800), {}), (Facts("images", 1_800), {"hold_out": 0})):
+        assert recommend.describe_hold_out(facts, values) == []
+
+
 def parse(value: str) -> str | float:
     return count(value) if value[0].isdecimal() else value
 

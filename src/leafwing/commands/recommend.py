@@ -127,10 +127,14 @@ def recommend(
 
 
 def describe_hold_out(facts: rule.Facts, values: Mapping[str, Any]) -> list[str]:
-    """A line about measuring, which is too late after training, if nothing is held out by the user's choice or by this rule."""
-    if facts.kind != "images" or {"hold_out", "stop_on"} & values.keys():
+    """A line about measuring, which is too late after training, if nothing is held out by the user's choice or by this rule; none
+    for so few images that all are needed."""
+    from leafwing.data.split import default_count
+
+    number = default_count(facts.pictures)
+    if facts.kind != "images" or {"hold_out", "stop_on"} & values.keys() or not number:
         return []
-    return [rule.HOLD_OUT]
+    return [rule.HOLD_OUT.format(number)]
 
 
 def describe_load(before: tuple[float, int] | None) -> list[str]:

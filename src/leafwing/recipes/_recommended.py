@@ -54,7 +54,7 @@ MIRROR = (
     "not mirrored, because only you know whether that is allowed: add --mirror if left and right mean the same, as in faces"
 )
 """What is said about an option that would help with few images, and cannot be chosen from them."""
-HOLD_OUT = "nothing is held out: add --hold-out auto to measure the result on images that training has not seen"
+HOLD_OUT = "nothing is held out: add --hold-out auto (here {:,}) to measure the result on images that training has not seen"
 """What is said where nothing is: after training it is too late."""
 RECIPES = ("dcgan", "cgan", "pix2pix", "srgan", "cut", "r3gan")
 """The recipes that the rule may choose."""
