@@ -143,6 +143,8 @@ def test_a_signal_ends_a_measurement_at_once_and_the_resumed_run_is_the_uninterr
     part = leafwing.train("ring", out=tmp_path / "part", **options)
     assert (part.stop_reason, max(part.weights()), len(part.metrics())) == ("interrupted", at, at // 8 - 1)
     assert f"{at} images: stopped before modes was computed; `leafwing resume` computes it first" in capsys.readouterr().err
+    again = leafwing.resume(part.folder)  # the first measurement of a resumed run can be given up, too
+    assert (again.stop_reason, max(again.weights()), len(again.metrics())) == ("interrupted", at, at // 8 - 1)
     monkeypatch.setattr(stopping, "evaluate", evaluate)
     resumed = leafwing.resume(part.folder)
     assert (resumed.stop_reason, list(resumed.weights())) == ("no_improvement", [32, 56])

@@ -7,7 +7,7 @@ import signal
 import threading
 import types
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from math import inf
@@ -76,12 +76,23 @@ def run_session(
     monitor = Monitor(run, training, progress, held_out)
     stopping = EarlyStopping(run, training, progress) if run.settings.schedule.stop_on else None
     threads = ThreadMonitor(run, training, progress)
-    if stopping and start and start in run.weights():  # missing if the training was interrupted after writing the checkpoint
-        run.stop_reason = stopping.check(start)
-        if run.stop_reason:
-            return run
     seconds_left = None if limit is None else limit - training.seconds
-    with stop_requests() as stop_requested, progress.training(start, run.settings.schedule.images, seconds_left):
+    with ExitStack() as stack:
+        stop_requested = stack.enter_context(stop_requests())
+
+        def check(images: int) -> str | None:
+            """Measures a checkpoint; returns why training should stop, if it should. A signal meanwhile says what happens."""
+            how = "giving up" if processes.world_size == 1 else "after"
+            stop_requested.announce = partial(progress.say, f"stopping: {how} the measurement of this checkpoint")
+            reason = stopping.check(images, stop_requested.is_set) if stopping else None
+            stop_requested.announce = None
+            return reason
+
+        if start and start in run.weights():  # missing if the training was interrupted after writing the checkpoint
+            run.stop_reason = check(start)
+            if run.stop_reason:
+                return run
+        stack.enter_context(progress.training(start, run.settings.schedule.images, seconds_left))
 
         def after_turn(clock: Any) -> bool:
             progress.after_turn(clock.images)
@@ -129,12 +140,7 @@ def run_session(
                     last["checkpoint"] = images
                     monitor.save_checkpoint()
                     if stopping and run.stop_reason != "interrupted":  # then it is evaluated when the run is resumed
-                        how = "giving up" if processes.world_size == 1 else "after"
-                        stop_requested.announce = partial(
-                            progress.say, f"stopping: {how} the measurement of this checkpoint"
-                        )
-                        reason = stopping.check(images, stop_requested.is_set)
-                        stop_requested.announce = None
+                        reason = check(images)
                         run.stop_reason = run.stop_reason or reason
                 if run.stop_reason:
                     return False
