@@ -11,7 +11,8 @@ their source in a comment:
     targets: 78%
     -->
 
-The rows of a named file, or the text of a file of leafwing, must have the figure; other sources are words.
+The rows of a named file, or the text of a file of leafwing, must have the figure; other sources are words. Rows of tables that were
+measured with uncommitted changes have a mark.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ import guide_figures as guide
 import laboratory as tools
 import remedies as techniques
 import small_data as small
-from row_tables import RESULTS, ROOT, Column, Row, grouped, read, spread, spreads, table
+from row_tables import RESULTS, ROOT, SOURCE, Column, Row, grouped, marked, read, spread, spreads, table
 from rows import processor
 
 GUIDE = ("health", "memorisation", "metrics", "evaluation", "sprites", "modes")
@@ -50,7 +51,7 @@ BLOCK = re.compile(r"(<!-- rows: (\w+)(?: ([^\n]*?))? -->\n\n).*?(\n\n<!-- end -
 def printed(show: Callable[[Path], None], name: str, heading: str = "") -> str:
     """What a benchmark prints of its rows; with `heading`, the part below it."""
     with redirect_stdout(io.StringIO()) as text:
-        show(RESULTS / f"{name}.jsonl")
+        show(SOURCE.get() / f"{name}.jsonl")
     return (
         re.split(rf"^### {heading}\n", text.getvalue(), flags=re.MULTILINE)[1].partition("\n### ")[0]
         if heading
@@ -479,7 +480,7 @@ def update_figures(text: str) -> str:
     Raises:
         KeyError: a comment names no table.
     """
-    return BLOCK.sub(lambda match: match[1] + TABLES[match[2]](match[3] or "").strip() + match[4], text)
+    return BLOCK.sub(lambda match: match[1] + marked(TABLES[match[2]], match[3] or "") + match[4], text)
 
 
 # --- figures in prose --------------------------------------------------------------------------------------------------------

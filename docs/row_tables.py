@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
+import json
+import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Mapping
+from contextvars import ContextVar
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +18,13 @@ RESULTS = ROOT / "bench" / "results"
 sys.path.append(str(ROOT / "bench"))
 
 from rows import CASE, newest  # noqa: E402
+
+SOURCE: ContextVar[Path] = ContextVar("SOURCE", default=RESULTS)
+"""The folder of rows of which tables are made."""
+MARK = "†"
+LEGEND = f"{MARK} Measured in a working tree with changes that were not committed."
+LACKING = (LookupError, StopIteration, ValueError, TypeError, ZeroDivisionError)
+"""What making a table raises if rows that it needs are missing."""
 
 Row = Mapping[str, Any]
 Column = str | Callable[[Row], Any]
@@ -29,7 +42,7 @@ def table(rows: Iterable[Row], columns: Mapping[str, Column]) -> str:
 
 def read(name: str, processors: str = "", keys: Iterable[str] = CASE) -> list[dict[str, Any]]:
     """The newest rows of a benchmark."""
-    return newest(RESULTS / f"{name}.jsonl", processors, tuple(keys))
+    return newest(SOURCE.get() / f"{name}.jsonl", processors, tuple(keys))
 
 
 def spread(rows: list[dict[str, Any]], key: str, form: str = ".3g") -> str:
@@ -52,3 +65,38 @@ def grouped(rows: Iterable[dict[str, Any]], key: Callable[[Row], Any]) -> list[d
 def spreads(columns: Mapping[str, str], form: str = ".3g") -> dict[str, Column]:
     """Columns of groups: means over their rows of the keys in the mapping."""
     return {name: lambda group, key=key: spread(group["rows"], key, form) for name, key in columns.items()}
+
+
+@cache
+def committed_rows(results: Path) -> Path:
+    """A temporary folder with the rows of these files that were measured with committed code."""
+    folder = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    for path in results.glob("*.jsonl"):
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        clean = (line for line in lines if not str(json.loads(line)["commit"]).endswith("+"))
+        (folder / path.name).write_text("".join(clean), encoding="utf-8")
+    return folder
+
+
+def marked(make: Callable[[str], str], argument: str) -> str:
+    """A table, with a mark in each row that would be another one, or missing, without rows measured with uncommitted changes."""
+    text = make(argument).strip()
+    token = SOURCE.set(committed_rows(SOURCE.get()))
+    try:
+        clean = {*make(argument).splitlines()}
+    except LACKING:
+        clean = set()
+    finally:
+        SOURCE.reset(token)
+    lines = text.splitlines()
+    heads = {number for number, below in enumerate(lines[1:]) if below.startswith("| ---")}
+    changed = [
+        number
+        for number, line in enumerate(lines)
+        if line.startswith("|") and not line.startswith("| ---") and number not in heads and line not in clean
+    ]
+    for number in changed:
+        first, rest = lines[number].removeprefix("| ").split(" |", 1)
+        lines[number] = f"| {first} {MARK} |{rest}"
+    return "\n".join([*lines, *(["", LEGEND] if changed else [])])

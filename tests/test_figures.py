@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import figures
+import row_tables
 import rows
 
 pages = pytest.mark.parametrize("page", figures.PAGES, ids=lambda page: page.stem)
@@ -63,6 +64,39 @@ def test_every_row_has_a_commit_versions_and_a_processor() -> None:
         for row in map(json.loads, path.read_text(encoding="utf-8").splitlines()):
             assert {"bench", "commit", "python", "torch", "machine"} <= row.keys(), path.name
             assert "processor" in row or row["commit"][:7] in before, path.name
+
+
+def test_rows_of_uncommitted_code_are_marked(tmp_path: Path) -> None:
+    def write(**commits: str) -> None:
+        stored = [{"case": case, "value": len(case), "commit": commit} for case, commit in commits.items()]
+        (tmp_path / "some.jsonl").write_text("\n".join(map(json.dumps, stored)), encoding="utf-8")
+        row_tables.committed_rows.cache_clear()
+
+    def make(_: str) -> str:
+        found = {row["case"]: row for row in row_tables.read("some", keys=("case",))}
+        return row_tables.table(
+            [found["a"], *found.values()] if "a" in found else [found["b"]], {"case": "{case}", "n": "{value}"}
+        )
+
+    token = row_tables.SOURCE.set(tmp_path)
+    try:
+        write(a="76a22a1", bb="76a22a1")
+        assert row_tables.marked(make, "") == "| case | n |\n| --- | --- |\n| a | 1 |\n| a | 1 |\n| bb | 2 |"
+        write(a="76a22a1", bb="76a22a1+")
+        assert row_tables.marked(make, "").splitlines()[2:] == [
+            "| a | 1 |",
+            "| a | 1 |",
+            "| bb † | 2 |",
+            "",
+            row_tables.LEGEND,
+        ]
+        write(a="76a22a1+", bb="76a22a1")
+        assert row_tables.marked(make, "").splitlines()[2:5] == ["| a † | 1 |", "| a † | 1 |", "| bb † | 2 |"], (
+            "none can be made"
+        )
+    finally:
+        row_tables.SOURCE.reset(token)
+        row_tables.committed_rows.cache_clear()
 
 
 def test_the_newest_rows_are_those_of_each_processor(tmp_path: Path) -> None:

@@ -103,7 +103,11 @@ def test_labels_are_used_where_each_class_has_enough_images() -> None:
 def test_holding_out_is_proposed_where_it_would_do_something() -> None:
     (line,) = recommend.describe_hold_out(Facts("images", 1_800), {})
     assert "--hold-out auto (here 450)" in line
-    for facts, values in ((Facts("images", 499), {}), (Facts("points", 1_800), {}), (Facts("images", 1_800), {"hold_out": 0})):
+    for facts, values in (
+        (Facts("images", 499), {}),
+        (Facts("points", 1_800), {}),
+        (Facts("images", 1_800), {"hold_out": 0}),
+    ):
         assert recommend.describe_hold_out(facts, values) == []
 
 
