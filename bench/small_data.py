@@ -40,6 +40,13 @@ CHOICES: dict[str, dict[str, Any]] = {
         "ema": 10_000,
         "augment": "diff:translation,cutout",
     },
+    "dcgan+diff, no cutout": {
+        "recipe": "dcgan",
+        "width": 32,
+        "batch": 64,
+        "ema": 10_000,
+        "augment": "diff:color,translation",
+    },
     "dcgan+ada": {"recipe": "dcgan", "width": 32, "batch": 64, "ema": 10_000, "augment": "ada"},
     "sngan+diff": {"recipe": "sngan", "width": 32, "batch": 64, "ema": 10_000, "augment": "diff"},
     "r3gan": {"recipe": "r3gan", "width": 32, "batch": 32},
