@@ -40,6 +40,7 @@ CHOICES: dict[str, dict[str, Any]] = {
         "ema": 10_000,
         "augment": "diff:translation,cutout",
     },
+    "dcgan+diff, p .7": {"recipe": "dcgan", "width": 32, "batch": 64, "ema": 10_000, "augment": "diff:p=0.7"},
     "dcgan+diff, no cutout": {
         "recipe": "dcgan",
         "width": 32,

@@ -117,9 +117,10 @@ class CriticSettings:
 
     augment: str | None = None
     """Random changes of real and generated images before the discriminator sees them, for small data sets: diff (DiffAugment:
-    color, translation and cutout; diff:color,translation for some of them), ada (flips, rotations, shifts, scales and colours, with a
-    probability that adapts to how well the critic tells real images from fakes), p=0.3 or p=0:0.3 (the same with a given
-    probability, or with one that changes from the start to the end of training), or none. Default: that of the recipe, mostly none."""
+    color, translation and cutout; diff:color,translation for some of them; diff:p=0.7 for 70% of the images), ada (flips, rotations,
+    shifts, scales and colours, with a probability that adapts to how well the critic tells real images from fakes), p=0.3 or p=0:0.3
+    (the same with a given probability, or with one that changes from the start to the end of training), or none. Default: that of
+    the recipe, mostly none."""
 
 
 @dataclass(frozen=True)

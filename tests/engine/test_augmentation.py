@@ -58,6 +58,9 @@ def train(
         ("dif", "choose from none, diff"),
         ("diff:colour", "color, translation, cutout"),
         ("p=1.5", "must be a probability"),
+        ("diff:p=0", "above 0 and at most 1"),
+        ("diff:p=x", "above 0 and at most 1"),
+        ("diff:p=.5,p=.6", "above 0 and at most 1"),
         ("p=.1:nan", "must be a probability"),
         ("p=", "must be a probability"),
         ("ada:3", "choose from"),
@@ -141,7 +144,7 @@ def test_only_turns_of_the_critic_are_observed() -> None:
     assert not augmented.observed
 
 
-@pytest.mark.parametrize("text", ["diff", "ada", "p=.8"])
+@pytest.mark.parametrize("text", ["diff", "diff:p=0.7", "ada", "p=.8"])
 @pytest.mark.parametrize(
     "recipe", ["dcgan", "wgan_gp", "r3gan", "lsgan", "ebgan", "acgan", "improved_gan", "bigan", "cyclegan", "pix2pix"]
 )
@@ -156,7 +159,7 @@ def test_training_with_any_critic(recipe: str, text: str) -> None:
     assert same(changed, again)
 
 
-@pytest.mark.parametrize("text", ["diff", "ada"])
+@pytest.mark.parametrize("text", ["diff", "diff:p=0.7", "ada"])
 def test_micro_batches_and_captured_turns_do_the_same(text: str) -> None:
     """With gradient penalties through the changes, and networks without batch statistics."""
     torch.set_default_dtype(torch.float64)
@@ -172,6 +175,26 @@ def test_micro_batches_and_captured_turns_do_the_same(text: str) -> None:
     probabilities = [float(e.augmentation.p) for e in (engine, other, third) if e.augmentation is not None]
     assert probabilities[0] == probabilities[2] == pytest.approx(probabilities[1], abs=1e-9)
     assert text != "ada" or probabilities[0] != 0.5, "p has moved"
+
+
+def test_diff_changes_a_share_of_the_images() -> None:
+    assert parse("diff:p=1") == parse("diff") == parse("diff:color,translation,cutout")
+    option = parse("diff:p=.7,cutout")
+    assert option is not None
+    assert (option.changes, option.probability) == (("cutout",), 0.7)
+    x = torch.rand(2_000, 3, 8, 8)
+    torch.manual_seed(0)
+    images, beside = augmentation("diff:p=0.7")(x, x[:, :1])
+    changed = (images != x).flatten(1).any(1)
+    assert 0.65 < float(changed.float().mean()) < 0.75
+    assert torch.equal(beside[~changed], x[~changed, :1])
+    assert (beside != x[:, :1]).flatten(1).any(1)[changed].float().mean() > 0.95, "the same images"
+    torch.manual_seed(0)
+    whole, _ = augmentation("diff")(x, x[:, :1])
+    assert torch.equal(images[changed], whole[changed]), "in the same way as without p"
+    alike = augmentation("diff:p=0.5")(x[:1].repeat(40, 1, 1, 1), alike=4)
+    groups = alike.view(10, 4, 3, 8, 8)
+    assert torch.equal(groups, groups[:, :1].expand_as(groups))
 
 
 def test_pairs_are_moved_together_and_keep_their_own_colours() -> None:

@@ -36,16 +36,18 @@ class AugmentOption:
         kind: `diff`, `ada` with an adaptive p, or `p`, the changes of ADA with a given p.
         changes: of `parts.augment.DIFF`.
         start, end: p at the beginning and at the end of training, linear between them.
+        probability: of `diff`, that an image is changed.
     """
 
     kind: str
     changes: tuple[str, ...] = ()
     start: float = 0.0
     end: float = 0.0
+    probability: float = 1.0
 
 
 def parse(text: str) -> AugmentOption | None:
-    """The option `augment`: `none`, `diff`, `diff:color,translation`, `ada`, `p=0.3` or `p=0:0.3`; None for `none`.
+    """The option `augment`: `none`, `diff`, `diff:color,translation`, `diff:p=0.7`, `ada`, `p=0.3` or `p=0:0.3`; None for `none`.
 
     Raises:
         InvalidOption: something else.
@@ -56,23 +58,37 @@ def parse(text: str) -> AugmentOption | None:
     if text.strip() == "ada":
         return AugmentOption("ada")
     if name == "diff":
-        changes = tuple(word.strip() for word in detail.split(",")) if detail else tuple(augment.DIFF)
+        words = [word.strip() for word in detail.split(",")] if detail else []
+        chances = [word for word in words if word.startswith("p=")]
+        changes = [word for word in words if word not in chances] or [*augment.DIFF]
         for word in changes:
             if word not in augment.DIFF:
                 raise InvalidOption(
                     "augment", text, f"the changes of diff are {', '.join(augment.DIFF)}{did_you_mean(word, augment.DIFF)}"
                 )
-        return AugmentOption("diff", tuple(word for word in augment.DIFF if word in changes))
+        probability = _probability(chances[0].removeprefix("p=")) if len(chances) == 1 else 0.0 if chances else 1.0
+        if not 0 < probability <= 1:
+            raise InvalidOption(
+                "augment", text, "p, the probability that an image is changed, must be above 0 and at most 1: diff:p=0.7"
+            )
+        return AugmentOption("diff", tuple(word for word in augment.DIFF if word in changes), probability=probability)
     if text.strip().startswith("p="):
         first, _, last = text.strip()[2:].partition(":")
-        try:
-            start, end = real(first), real(last or first)
-        except ValueError:
-            start = end = -1.0
+        start, end = _probability(first), _probability(last or first)
         if not (0 <= start <= 1 and 0 <= end <= 1):
             raise InvalidOption("augment", text, "p must be a probability such as p=0.3, or two, p=0:0.3, for start and end")
         return AugmentOption("p", start=start, end=end)
-    raise InvalidOption("augment", text, "choose from none, diff, diff:color,translation,cutout, ada, p=0.3, p=0:0.3")
+    raise InvalidOption(
+        "augment", text, "choose from none, diff, diff:color,translation,cutout, diff:p=0.7, ada, p=0.3, p=0:0.3"
+    )
+
+
+def _probability(text: str) -> float:
+    """A number; -1 if it is none."""
+    try:
+        return real(text)
+    except ValueError:
+        return -1.0
 
 
 class Augmentation(nn.Module):
@@ -121,12 +137,17 @@ class Augmentation(nn.Module):
         channels = samples.shape[1]
         repeated = RepeatedDraws(len(samples), alike) if alike > 1 else nullcontext()
         with torch.autocast(samples.device.type, enabled=False), repeated:
-            images = to_fp32(samples)
+            images = before = to_fp32(samples)
+            beside_before = beside
             for colour, change in self._changes():
                 if beside is None or colour:
                     images = change(images)
                 else:
                     images, beside = change(torch.cat([images, to_fp32(beside)], 1)).split([channels, beside.shape[1]], 1)
+            if self.option.probability < 1:
+                chosen = augment.gate(images, self.option.probability)[:, None, None, None]
+                images = torch.where(chosen, images, before)
+                beside = None if beside_before is None else torch.where(chosen, beside, to_fp32(beside_before))
         return images if beside is None else (images, beside)
 
     def _changes(self) -> list[tuple[bool, Callable[[Tensor], Tensor]]]:

@@ -103,7 +103,7 @@ def move(images: Tensor, p: Tensor) -> Tensor:
     return torch.where(untouched[:, None, None, None], images, warp(images, places))
 
 
-def gate(images: Tensor, p: Tensor) -> Tensor:
+def gate(images: Tensor, p: Tensor | float) -> Tensor:
     """Which images a change is made to: bool (n,)."""
     return torch.rand(len(images), device=images.device) < p
 
