@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -460,3 +461,66 @@ def test_a_replay_on_another_device_chooses_for_it_again(tmp_path: Path) -> None
     assert plan.settings.machine == expected.settings.machine
     with pytest.raises(LeafwingError, match="capture"):
         resolve_training("digits", None, {"device": "cpu", "size": 16, "capture": True}, {}, Reporter(), run)
+
+
+def test_checkpoints_are_never_less_frequent_than_the_user_asked(folder: Path, tmp_path: Path) -> None:
+    """They are written with lines of the log, which become as frequent."""
+    assert commands.forecast(folder, "dcgan", images=40_000, save_every=50, **TINY)["folder"]["log_every"] == 50
+    run = leafwing.train(folder, "dcgan", images=64, save_every=16, log_every=16, keep_last=9, out=tmp_path / "run", **TINY)
+    assert [*run.weights()] == [16, 32, 48, 64]
+    for name in ("save_every", "grid_every"):
+        with pytest.raises(LeafwingError, match=f"{name}=8.*with lines of the log, so --log-every 16 must not be higher"):
+            commands.forecast(folder, "dcgan", images=64, log_every=16, **{name: 8}, **TINY)
+
+
+def test_a_slow_training_with_a_time_limit_has_its_checkpoints(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that shows fewer images than there are between two lines of the log by its planned number of images."""
+    from leafwing import loop
+
+    now = [0.0]
+
+    def clock() -> float:
+        now[0] += 1e-6
+        return now[0]
+
+    monkeypatch.setattr(loop.time, "perf_counter", clock)
+
+    class Slow(Reporter):
+        def after_turn(self, images: int) -> None:
+            now[0] += 1.0
+
+    run = leafwing.train(folder, "dcgan", images="1M", time=200, out=tmp_path / "run", progress=Slow(), **TINY)
+    assert run.records()[0]["images"] < 100, "after a twentieth of the time"
+    shown = run.records()[-1]["images"]
+    assert run.settings.folder.save_every == pytest.approx(shown / 20, rel=0.2)
+    assert len(run.records()) > 50
+    before = run.settings.folder.save_every
+    resumed = leafwing.resume(run, time="+1800", progress=Slow())
+    assert resumed.settings.folder.save_every == pytest.approx(10 * before, rel=0.2), "they follow a new limit"
+
+
+def test_stages_that_a_shorter_training_does_not_reach_are_said(tmp_path: Path) -> None:
+    small: dict[str, Any] = {"width": 2, "latent": 2, "batch": 8, "threads": 1, "components": 3}
+
+    class Stopping(Reporter):
+        def after_turn(self, images: int) -> None:
+            if images >= 16:
+                signal.raise_signal(signal.SIGINT)
+
+    run = leafwing.train("ring", "adagan", images=96, out=tmp_path / "run", progress=Stopping(), **small)
+
+    class Warnings(Lines):
+        def warn(self, text: str) -> None:
+            self.lines.append(text)
+
+    lines = Warnings()
+    leafwing.resume(run, images=48, progress=lines)
+    assert any(
+        "planned for 96 images, and those that begin after 48 are left out: `leafwing train --from" in line
+        for line in lines.lines
+    )
+    longer = Warnings()
+    leafwing.resume(leafwing.train("ring", "adagan", images=48, out=tmp_path / "two", **small), images=96, progress=longer)
+    assert not any("left out" in line for line in longer.lines)

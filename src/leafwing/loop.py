@@ -122,7 +122,12 @@ class Training:
         self.engine.restore(state)
 
     def ticks(
-        self, every: int, *, seconds: float = inf, should_stop: Callable[[Clock], bool] = lambda clock: False
+        self,
+        every: int | Callable[[], int],
+        *,
+        seconds: float = inf,
+        first: float = inf,
+        should_stop: Callable[[Clock], bool] = lambda clock: False,
     ) -> Iterator[Tick]:
         """Trains until all images have been shown, yielding a tick about every `every` images and one at the end.
 
@@ -130,8 +135,9 @@ class Training:
         unit of turns. Several processes agree at the end of a round to stop at the end of the next.
 
         Args:
-            every: images between ticks.
+            every: images between ticks; a function if that may change.
             seconds: time limit in seconds of training, over all sessions, which includes the time spent between ticks.
+            first: seconds of training after which there is a tick, if there was none in this call; not with several processes.
             should_stop: called after every unit of turns; True requests a stop.
 
         Raises:
@@ -141,6 +147,8 @@ class Training:
         losses: list[UnitLosses] = []
         start_time, start_images = time.perf_counter(), self.clock.images
         batch: Batch | None = None
+        interval = every if callable(every) else lambda: every
+        is_first = processes.world_size == 1
         reason, request = "images" if self.round_start == self.clock.images >= self.clock.total else "", ""
         while not reason:
             turn, at_tick = self.game.turns[self.turn], False
@@ -155,7 +163,8 @@ class Training:
             else:
                 self._end_round()
                 reason = STOP_REASONS[processes.agree(STOP_REASONS.index(request))] if processes.world_size > 1 else ""
-                at_tick = self.clock.images // every != start_images // every
+                at_tick = self.clock.images // interval() != start_images // interval()
+                at_tick |= is_first and time.perf_counter() - start_time + self.seconds >= first
                 reason = "images" if self.clock.images >= self.clock.total else reason
             if reason or at_tick:
                 synchronise(device)
@@ -168,6 +177,7 @@ class Training:
                 paused = time.perf_counter()
                 yield Tick(self.clock, self.seconds, speed, means, peak_memory(device), reason)
                 losses.clear()
+                is_first = False
                 start_time, start_images = time.perf_counter(), self.clock.images
                 self.seconds += start_time - paused
 

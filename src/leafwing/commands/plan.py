@@ -57,6 +57,8 @@ MEASURING = "measuring the speed of this machine: up to half a minute, longer wh
 """What is said before `measured_speed`, once for all that are measured."""
 INTERVALS = ("save_every", "grid_every", "log_every")
 """The intervals that follow from the length of training if the user sets none."""
+LONGEST_TICK = 2_000
+"""Most images between two lines of the log, unless the user chose more."""
 
 INDEPENDENT = ("precision", "threads", "layout", "compile", "micro_batch")
 """Hardware settings that do not depend on the device."""
@@ -141,6 +143,10 @@ def resolve_training(
     if (schedule.images, schedule.time) != (base.schedule.images, base.schedule.time) or not old:
         folder, open_intervals = fit_to_length(folder, derived_intervals, schedule)
     folder = with_intervals(folder, schedule.images)
+    for name in ("save_every", "grid_every"):
+        if {name, "log_every"} & values.keys() and getattr(folder, name) < folder.log_every:
+            reason = f"they are written with lines of the log, so --log-every {folder.log_every} must not be higher"
+            raise InvalidOption(name, getattr(folder, name), reason)
     old_options: Mapping[str, Value] = {}
     option_changes: tuple[OptionChange, ...] = ()
     if old and card.name == old.recipe:
@@ -378,14 +384,15 @@ def fit_to_length(
     """The settings of a training of another length, with the derived intervals fitted to it; and those of them that the speed decides,
     because time is limited."""
     folder = with_intervals(replace_fields(folder, dict.fromkeys(derived, 0)), schedule.images)
-    return folder, tuple(name for name in derived if schedule.time and name != "log_every")
+    return folder, tuple(derived) if schedule.time else ()
 
 
 def with_intervals(folder: OutputSettings, images: int) -> OutputSettings:
     """Fills in the intervals that are not chosen: about 20 checkpoints and grids, and 200 lines of the log."""
     twentieth = max(1, images // 20)
-    defaults = {"save_every": twentieth, "grid_every": twentieth, "log_every": min(2_000, max(1, images // 200))}
-    return replace_fields(folder, {name: getattr(folder, name) or default for name, default in defaults.items()})
+    filled = {name: getattr(folder, name) or max(twentieth, folder.log_every) for name in ("save_every", "grid_every")}
+    log_every = folder.log_every or min(LONGEST_TICK, max(1, images // 200), *filled.values())
+    return replace_fields(folder, {**filled, "log_every": log_every})
 
 
 def choose_setup(machine: HardwareSettings) -> Setup:

@@ -101,7 +101,10 @@ def run_session(
         def train() -> bool:
             """Trains until the end or the next rollback; returns whether it was a rollback, after which training continues."""
             last = dict.fromkeys(("checkpoint", "grid", "tick"), training.clock.images)
-            for tick in training.ticks(run.settings.folder.log_every, seconds=limit or inf, should_stop=after_turn):
+            early = limit / 20 if limit and run.history.open_intervals else inf  # slow trainings have no other tick by then
+            for tick in training.ticks(
+                lambda: run.settings.folder.log_every, seconds=limit or inf, first=early, should_stop=after_turn
+            ):
                 images = tick.clock.images
                 record = {
                     "images": images,
@@ -187,7 +190,8 @@ def fit_intervals(run: Run, tick: Tick, processes: Processes) -> None:
     changes = None
     if tick.seconds >= schedule.time / 20:
         expected = tick.clock.images / tick.seconds * schedule.time
-        changes = {name: max(1, round(expected / 20)) for name in names if expected < schedule.images}
+        parts = {name: 200 if name == "log_every" else 20 for name in names if expected < schedule.images}
+        changes = {name: max(1, round(expected / part)) for name, part in parts.items()}
     changes = processes.broadcast(changes)
     if changes is None:
         return

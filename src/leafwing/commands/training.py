@@ -192,6 +192,8 @@ def resume(
     unread = Run.open(run, root=root)
     refuse_other_names(unread, options)
     check_values(unread, options, known)
+    from leafwing.engine.probe import phase_changes
+
     with join_processes(ADVICE) as processes:
         progress = reporter_of(progress) if processes.first else Reporter()
         opened = Run.open(run, root=root, trust=trust)
@@ -222,7 +224,7 @@ def resume(
                 machine=machine,
             )
             open_intervals, since = opened.history.open_intervals, opened.history.intervals_since
-            if total != old.schedule.images or (old.schedule.time and limit is None):
+            if (total, limit) != (old.schedule.images, old.schedule.time):
                 derived = opened.history.derived_intervals
                 folder, open_intervals = fit_to_length(old.folder, derived, settings.schedule)
                 settings, since = replace(settings, folder=folder), shown if "save_every" in derived else since
@@ -233,6 +235,11 @@ def resume(
                 planned=planned, phases=build_phases(opened.build_game, line),
             )  # fmt: skip
             training.game.pretrained = sorted({*training.game.pretrained, *opened.pretrained})
+            if any(moment > total / planned for moment in phase_changes(training.game.turns)):
+                progress.warn(
+                    f"the stages of this training were planned for {planned:,} images, and those that begin after {total:,} are left "
+                    f"out: `leafwing train --from {shlex.quote(str(opened.folder))} --images {total}` plans them anew"
+                )
             if old.schedule.stop_on:
                 choose_stop_features(
                     opened, training.game, parse_stop_on(old.schedule.stop_on)[0]

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 ROLL_BACK_LR_FACTOR = 0.5
 """Factor of the learning rates at each rollback."""
+LIMITED = 3_000_000
+"""Checks of a training with a time limit are at least as frequent as in one of so many images: its own may be any large number."""
 
 
 class Monitor:
@@ -76,7 +78,8 @@ class Monitor:
     def interval(self) -> int:
         """Images between two checks, with the present batch size."""
         training, settings = self.training, self.run.settings
-        interval = health.interval(training.batch, settings.schedule.images, recorded=training.engine.setup.capture)
+        images = settings.schedule.images if settings.schedule.time is None else min(settings.schedule.images, LIMITED)
+        interval = health.interval(training.batch, images, recorded=training.engine.setup.capture)
         return max(settings.folder.log_every, interval)
 
     def _samples(self) -> int:
