@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import pickle
+from typing import Any
+
 import pytest
 
+from leafwing import game, option_names, runs
+from leafwing.data import pairs
 from leafwing.errors import LeafwingError, visible
+
+MODULES = game, option_names, pairs, runs
+"""Those with errors of their own."""
 
 
 def test_words_of_more_than_a_thousand_characters_are_cut() -> None:
@@ -28,3 +36,24 @@ def test_words_of_more_than_a_thousand_characters_are_cut() -> None:
 def test_control_characters_are_escaped(text: str, shown: str) -> None:
     assert visible(text) == shown
     assert str(LeafwingError(text)) == shown
+
+
+def all_errors(kind: type[LeafwingError] = LeafwingError) -> list[type[LeafwingError]]:
+    return [kind, *(further for below in kind.__subclasses__() for further in all_errors(below))]
+
+
+EXAMPLES: dict[str, tuple[Any, ...]] = {
+    "InvalidOption": ("labels", ["a", lambda: None], "no"),
+    "NoInputError": ("input", "x", "no"),
+    "MissingField": ("label", "needs labels", "There are none."),
+}
+
+
+@pytest.mark.parametrize("kind", all_errors(), ids=lambda kind: kind.__name__)
+def test_errors_pass_from_process_to_process(kind: type[LeafwingError]) -> None:
+    """As in a pool of workers, which waits for ever for one that cannot be read."""
+    error = kind(*EXAMPLES.get(kind.__name__, ("--images 20: too few",)))
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is kind
+    assert (str(again), again.for_command_line(), again.exit_code) == (str(error), error.for_command_line(), error.exit_code)
+    assert vars(again).keys() == vars(error).keys()

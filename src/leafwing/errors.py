@@ -11,6 +11,7 @@ import re
 import signal
 import unicodedata
 from collections.abc import Iterable
+from typing import Any
 
 INTERRUPTED, UNHEALTHY, LOST, TIME_IS_UP = 130, 3, 5, 6
 """Exit codes: stopped by Ctrl-C, training diverged or was stopped as unhealthy, another process was lost; and with --or-resume, the
@@ -19,6 +20,8 @@ time limit ended training before its last image."""
 
 LONGEST = 100
 """Characters of an array or a list that a message shows."""
+PLAIN = (bool, int, float, str, type(None))
+"""Types of the attributes of errors that other processes see as they are; others as text."""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
@@ -63,9 +66,20 @@ class LeafwingError(Exception):
     def __init__(self, message: str = "") -> None:
         super().__init__(visible(message))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Errors go from process to process, as in a pool of workers, although their subclasses take other arguments than a message."""
+        plain = {name: value if isinstance(value, PLAIN) else visible(str(value)) for name, value in vars(self).items()}
+        return _again, (type(self), self.args, plain)
+
     def for_command_line(self) -> str:
         """The message for a user of the command line; `str` is that for a caller from Python."""
         return str(self)
+
+
+def _again(kind: type[LeafwingError], args: tuple[Any, ...], attributes: dict[str, Any]) -> LeafwingError:
+    error = kind.__new__(kind, *args)
+    vars(error).update(attributes)
+    return error
 
 
 class InvalidOption(LeafwingError):
