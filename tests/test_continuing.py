@@ -524,3 +524,12 @@ def test_stages_that_a_shorter_training_does_not_reach_are_said(tmp_path: Path) 
     longer = Warnings()
     leafwing.resume(leafwing.train("ring", "adagan", images=48, out=tmp_path / "two", **small), images=96, progress=longer)
     assert not any("left out" in line for line in longer.lines)
+
+
+def test_a_decay_is_no_half_life(folder: Path) -> None:
+    with pytest.raises(
+        LeafwingError, match=r"ema=0\.999: .* not a decay: a decay of 0\.999 for each batch is 5\.54k images"
+    ):
+        commands.forecast(folder, "dcgan", images=64, ema=0.999, **TINY)
+    for value in (0, 1, "5k"):
+        commands.forecast(folder, "dcgan", images=64, ema=value, **TINY)

@@ -156,6 +156,8 @@ def resolve_training(
         for text in not_repeated(old):
             progress.say(text)
     hyperparameters = card.resolve({**old_options, **options})
+    if {*recipes.HALF_LIVES} & options.keys():
+        recipes.refuse_decays(hyperparameters)
     machine = base.machine
     if values.get("device", machine.device) != machine.device:  # what was chosen for the other device is chosen again
         independent = {name: getattr(machine, name) for name in INDEPENDENT if name != "precision"}

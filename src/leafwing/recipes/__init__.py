@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, cast
 from leafwing import files
 from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
 from leafwing.machine import available_memory
-from leafwing.quantities import count, real
+from leafwing.quantities import count, real, show_count
 from leafwing.settings import reserved_names
 
 if TYPE_CHECKING:
@@ -100,6 +100,23 @@ BELOW_ONE = {
     "feature_matching",
     "first",
 }
+HALF_LIVES = ("ema", "ema_d")
+"""Options that are half-lives in images, where other programs have a decay."""
+
+
+def refuse_decays(options: Mapping[str, Value]) -> None:
+    """Raises LeafwingError for the decay of an average, such as 0.999, where a half-life in images is expected.
+
+    Args:
+        options: all hyper-parameters of a new run. Old ones may have such a value, without effect.
+    """
+    for name in HALF_LIVES:
+        if 0 < (decay := float(options.get(name) or 0)) < 1:
+            images = round(int(options.get("batch", 64)) * math.log(0.5) / math.log(decay))
+            reason = "this is a half-life in images, not a decay"
+            raise InvalidOption(
+                name, options[name], f"{reason}: a decay of {decay:g} for each batch is {show_count(images)} images"
+            )
 
 
 @dataclass(frozen=True)
