@@ -9,8 +9,10 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import bare_run
 import leafwing
@@ -286,6 +288,41 @@ def test_every_public_name_can_be_loaded() -> None:
         assert getattr(leafwing, name).__name__ == name
 
 
+@pytest.mark.parametrize("kind", ["float64", "bfloat16", "meta"])
+def test_samples_are_the_same_whatever_a_program_has_set_in_torch(
+    tmp_path_factory: pytest.TempPathFactory, kind: str
+) -> None:
+    """Another default type or device; the device "meta" stands in for a GPU."""
+    folder = tmp_path_factory.mktemp("run")
+    run = leafwing.train("digits", "cgan", out=folder / "run", progress=False, **TINY)
+    Image.new("L", (16, 16)).save(folder / "x.png")
+
+    def everything() -> list[Any]:
+        model = leafwing.Model.load(run)
+        latents = model.latents(3)
+        for number, one in enumerate(model.stream(latents, batch=2)):
+            assert one.dtype == torch.float32, number
+        numbers = [model.sample(3), model.generate(latents), model.judge(model.sample(2)), model.render(latents)]
+        scores = leafwing.score(run, folder / "x.png", progress=False).scores
+        row = leafwing.evaluate(run, metrics="swd", n=8, progress=False)[0]
+        grid, film = model.grid(2).tobytes(), model.film(2, seconds=0.2)
+        return [*(value.tolist() for value in numbers), scores, row["value"], grid, repr(film)]
+
+    expected = everything()
+    try:
+        if kind == "meta":
+            torch.set_default_device("meta")
+        else:
+            torch.set_default_dtype(getattr(torch, kind))
+        again = everything()
+        leafwing.train("digits", "cgan", out=folder / "again", progress=False, **TINY)
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_default_device(None)
+    assert again == expected
+    assert leafwing.Model.load(folder / "again").sample(3).tolist() == expected[0]
+
+
 def test_what_a_program_has_set_in_torch_neither_matters_to_a_call_nor_changes(tmp_path: Path) -> None:
     leafwing.train("digits", "dcgan", out=tmp_path / "plain", progress=False, **TINY)
     calls: list[Callable[[], Any]] = [
@@ -310,3 +347,37 @@ def test_what_a_program_has_set_in_torch_neither_matters_to_a_call_nor_changes(t
         torch.set_default_dtype(torch.float32)
     digest = [files.digest(Run(tmp_path / name).weights()[TINY["images"]]) for name in ("plain", "run")]
     assert digest[0] == digest[1]
+
+
+def test_methods_of_a_model_take_arrays_as_programs_have_them(tmp_path: Path) -> None:
+    """Flipped, read-only and in the byte order of other machines, and latents of other floating-point types."""
+    run = leafwing.train("digits", "cgan", out=tmp_path / "run", progress=False, **TINY)
+    model = leafwing.Model.load(run)
+    latents = model.latents(4).numpy()
+    expected = model.generate(latents[::-1].copy(), label=[3, 2, 1, 0])
+    fixed = latents[::-1].copy()
+    fixed.flags.writeable = False
+    labels = np.arange(4)[::-1]
+    for values in (latents[::-1], fixed, latents[::-1].astype(">f4"), torch.from_numpy(fixed.copy()).double()):
+        assert torch.equal(model.generate(values, label=labels), expected)
+    assert model.generate(torch.from_numpy(fixed.copy()).half(), label=labels.astype(">i4")).shape == expected.shape
+    flipped = expected.numpy()[..., ::-1]
+    assert leafwing.to_image(flipped).tobytes() == leafwing.to_image(flipped.copy()).tobytes()
+    assert torch.equal(model.judge(flipped, label=1), model.judge(flipped.copy(), label=1))
+    assert torch.equal(model.render(latents, label=0), model.render(torch.from_numpy(latents), label=0))
+
+
+def test_empty_samples_and_other_sizes_are_refused_in_words(tmp_path: Path) -> None:
+    model = leafwing.Model.load(leafwing.train("digits", "infogan", out=tmp_path / "run", progress=False, **TINY))
+    latents, samples = model.latents(3), model.sample(2)
+    calls: list[tuple[Callable[[], Any], str]] = [
+        (lambda: model.generate(latents[:0]), "at least one sample, not 0"),
+        (lambda: model.judge(samples[:0]), "at least one sample, not 0"),
+        (lambda: model.judge(samples, batch=0), "batch=0: must be at least 1"),
+        (lambda: model.generate(latents, batch=-1), "batch=-1: must be at least 1"),
+        (lambda: model.render(latents[:, :3]), r"give floating-point numbers of shape \(n, "),
+        (lambda: model.sweep(latents[:, :3], "category"), r"give floating-point numbers of shape \(n, "),
+    ]
+    for call, message in calls:
+        with pytest.raises(LeafwingError, match=message):
+            call()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import builtins
 import inspect
 import os
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import cache, wraps
 from numbers import Integral, Real
 from pathlib import Path
@@ -48,9 +49,26 @@ def checked(function: Function) -> Function:
         hints = hints_of(function)
         for name in hints.keys() & bound.arguments.keys() & {*single}:
             bound.arguments[name] = convert(function, name, bound.arguments[name], hints[name])
-        return function(*bound.args, **bound.kwargs)
+        with usual_defaults():
+            return function(*bound.args, **bound.kwargs)
 
     return call  # type: ignore[return-value]
+
+
+@contextmanager
+def usual_defaults() -> Iterator[None]:
+    """Inside, new tensors of torch are float32 and on the CPU, unless they are asked for otherwise, whatever the caller has set."""
+    torch = sys.modules.get("torch")
+    if torch is None or (torch.get_default_dtype() == torch.float32 and torch.get_default_device().type == "cpu"):
+        yield
+        return
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        with torch.device("cpu"):
+            yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def checked_methods(cls: Class) -> Class:

@@ -17,6 +17,7 @@ import numpy as np
 from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
 from leafwing.fields import Attributes, Caption, Clip, Field, Image, Label
 from leafwing.game import Batch, DataSpec, Output
+from leafwing.pixels import as_tensor
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -259,7 +260,7 @@ def _values(name: str, kind: Field, value: Any, n: int) -> Tensor:
     import torch
 
     if isinstance(value, np.ndarray | np.generic):
-        value = torch.as_tensor(np.require(value, requirements="W")) if value.dtype.kind in "biuf" else value.tolist()
+        value = as_tensor(np.asarray(value)) if value.dtype.kind in "biuf" else value.tolist()
     if isinstance(value, torch.Tensor):
         if isinstance(kind, Label | Caption):
             _require_whole(name, value)
@@ -405,7 +406,7 @@ def samples_to_network(samples: Any, kind: Field, shape: Sequence[Any], name: st
     import torch
 
     if isinstance(samples, np.ndarray) and samples.dtype.kind in "biuf":
-        samples = torch.from_numpy(np.require(samples, requirements=("C", "W")))  # a copy if it is read-only
+        samples = as_tensor(samples)
     expected = f"(n, {', '.join(map(str, shape))})"
     if not isinstance(samples, torch.Tensor):
         raise LeafwingError(

@@ -17,6 +17,7 @@ from leafwing import fields, films, notebook, pictures
 from leafwing.errors import LeafwingError
 from leafwing.fields import Field, describe_kind
 from leafwing.game import Batch, DataSpec
+from leafwing.pixels import as_tensor
 from leafwing.progress import Progress, reporter_of
 
 SIDE = 256
@@ -39,7 +40,7 @@ def to_image(images: Tensor | np.ndarray) -> Image.Image:
     Raises:
         LeafwingError: another shape, or values that are not floating-point numbers.
     """
-    tensor = torch.as_tensor(images)
+    tensor = as_tensor(images) if isinstance(images, np.ndarray) else torch.as_tensor(images)
     if tensor.dim() not in (3, 4) or not 1 <= tensor.shape[-3] <= 4 or not tensor.numel():
         raise LeafwingError(
             "give an image (channels, height, width) of 1 to 4 channels, or n of them (n, channels, height, width), not a tensor of "

@@ -67,7 +67,7 @@ class LeafwingError(Exception):
         super().__init__(visible(message))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Errors go from process to process, as in a pool of workers, although their subclasses take other arguments than a message."""
+        """Errors go from process to process, as in a pool of workers, although subclasses take other arguments than a message."""
         plain = {name: value if isinstance(value, PLAIN) else visible(str(value)) for name, value in vars(self).items()}
         return _again, (type(self), self.args, plain)
 

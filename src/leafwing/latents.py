@@ -14,6 +14,7 @@ from torch.nn.functional import normalize
 from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
 from leafwing.game import Prior
 from leafwing.parts.priors import Categorical
+from leafwing.pixels import as_tensor
 
 BLOCK = 64
 """Latents are drawn in blocks of this size, each with its own random generator."""
@@ -28,7 +29,7 @@ def numbered_latents(prior: Prior, n: int, seed: int, first: int = 0) -> Tensor:
 
 
 def check_latents(latents: Tensor | np.ndarray, prior: Prior | None) -> Tensor:
-    """Latents from outside, (n, size); an array as float32.
+    """Latents from outside as float32, (n, size).
 
     Args:
         latents: a tensor or an array.
@@ -37,14 +38,22 @@ def check_latents(latents: Tensor | np.ndarray, prior: Prior | None) -> Tensor:
     Raises:
         LeafwingError: another shape than (n, size), or numbers that are not floating-point.
     """
-    latents = torch.from_numpy(np.require(latents, requirements="W")).float() if isinstance(latents, np.ndarray) else latents
+    latents = as_tensor(latents) if isinstance(latents, np.ndarray) else latents
     size = None if prior is None else prior(1, "cpu", torch.Generator()).shape[1]
     if latents.dim() != 2 or size not in (None, latents.shape[1]) or not latents.is_floating_point():
         raise LeafwingError(
             f"latents: give floating-point numbers of shape (n, {size or 'size'}), such as model.latents(n), not {latents.dtype} of "
             f"shape {tuple(latents.shape)}"
         )
-    return latents
+    return latents.float()
+
+
+def check_batch(batch: int, n: int) -> None:
+    """Raises LeafwingError for a batch size, or a number of samples, that is not positive."""
+    if batch < 1:
+        raise InvalidOption("batch", batch, "must be at least 1")
+    if not n:
+        raise LeafwingError("give at least one sample, not 0")
 
 
 def is_categorical(prior: Prior | None, code: str) -> bool:

@@ -13,7 +13,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from leafwing import drawing, pictures
-from leafwing.calls import checked_methods
+from leafwing.calls import checked_methods, usual_defaults
 from leafwing.conditions import Examples, pictures_to_network, pixel_conditions, resolve, samples_to_network
 from leafwing.engine.setup import choose, isolated
 from leafwing.engine.share import NumberedDraws
@@ -21,7 +21,7 @@ from leafwing.engine.sizes import AnySize, Piece, assemble, check_images, check_
 from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
 from leafwing.fields import Field
 from leafwing.game import Batch, Clock, DataSpec, Game, Nets, Output, eval_mode
-from leafwing.latents import BLOCK, check_latents, numbered_latents, sweep, walk
+from leafwing.latents import BLOCK, check_batch, check_latents, numbered_latents, sweep, walk
 from leafwing.pixels import set_layout
 from leafwing.quantities import check_seed, whole
 from leafwing.runs import ROOT, Run
@@ -330,6 +330,7 @@ class Model:
         """
         chosen, name = self.translation(output)
         images = pictures_to_network(name, images, self.spec.fields[name], self.any_size(chosen))
+        check_batch(batch, len(images))
         values = {name: images, **conditions}
         if self.any_size(chosen):
             pixels = {key: values.pop(key) for key in pixel_conditions(chosen, self.spec) if key in values}
@@ -484,6 +485,7 @@ class Model:
         """Applies a function of the networks, in evaluation mode, to samples and their conditions in batches."""
         nets, kind = self.game.sampling_nets, self.kind(self.output)
         samples = samples_to_network(samples, kind, kind.shape)
+        check_batch(batch, len(samples))
         with eval_mode(nets):
             slices = (slice(start, start + batch) for start in range(0, len(samples), batch))
             parts = ((samples[rows].to(self.device), (inputs or Batch()).rows(rows)) for rows in slices)
@@ -500,7 +502,7 @@ class Model:
         Raises:
             LeafwingError: no such code, values for a categorical code, or none for a single number; or a code of several numbers.
         """
-        return sweep(latents, self.output.prior, code, values)
+        return sweep(check_latents(latents, self.output.prior), self.output.prior, code, values)
 
     def stream(
         self,
@@ -515,9 +517,7 @@ class Model:
         same_noise: bool = False,
         **conditions: Any,
     ) -> Iterator[Tensor]:
-        """Samples from latents (n, size) as an iterator over blocks of `batch`, generated lazily; see `generate`.
-
-        Only one block needs to be in memory at a time.
+        """Samples from latents (n, size) as an iterator over blocks of `batch`, of which one is in memory at a time; see `generate`.
 
         Args:
             latents: see `generate`; None for an output without latents, whose conditions are then tensors (n, ...).
@@ -537,13 +537,11 @@ class Model:
         self, output: Output, latents: Tensor | None, inputs: Batch, seed: int, batch: int, pad: bool = False,
         part: slice = slice(None), first: int = 0, same_noise: bool = False,
     ) -> Iterator[Tensor]:  # fmt: skip
-        if batch < 1:
-            raise InvalidOption("batch", batch, "must be at least 1")
         if latents is not None:
             inputs = Batch(latent=latents, **inputs)
         if not inputs:
             raise LeafwingError(f"this run generates its {output.field} from neither latents nor conditions")
-        total = inputs.n
+        check_batch(batch, total := inputs.n)
         # Passes have few different sizes, because kernels round depending on the shape; the last one is padded.
         size = batch if pad or total >= batch else min(batch, 1 << (total - 1).bit_length())
         start, stop, _ = part.indices(total)
@@ -565,6 +563,7 @@ class Model:
             output, conditions: see `sample`.
         """
         chosen, nets = self.find_output(output), self.game.sampling_nets
+        latents = check_latents(latents, chosen.prior).to(self.device)
         inputs = Batch(latent=latents, **self.conditions(len(latents), output=output, **conditions))
         cuda = [self.device] if self.device.type == "cuda" else []
         with eval_mode(nets), torch.random.fork_rng(devices=cuda), NumberedDraws(0, inputs.n, same=True):
@@ -579,6 +578,7 @@ class Model:
             eval_mode(nets),
             torch.random.fork_rng(devices=cuda),
             self._autocast(),
+            usual_defaults(),
             NumberedDraws(seed, inputs.n, same_noise) if compiled is None else nullcontext(),
         ):
             torch.manual_seed(seed & (1 << 63) - 1)

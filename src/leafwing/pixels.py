@@ -12,6 +12,15 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+
+def as_tensor(array: np.ndarray) -> Tensor:
+    """A tensor that shares the memory of an array; of a copy, if that is read-only or stored in an order that torch does not know."""
+    import numpy as np
+    import torch
+
+    return torch.from_numpy(np.require(array, array.dtype.newbyteorder("="), ("C", "W")))
+
+
 LUMA = (0.299, 0.587, 0.114)
 """The share of red, green and blue in the brightness (ITU-R BT.601, as in Pillow)."""
 
