@@ -8,10 +8,12 @@ import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import leafwing
@@ -533,3 +535,34 @@ def test_a_decay_is_no_half_life(folder: Path) -> None:
         commands.forecast(folder, "dcgan", images=64, ema=0.999, **TINY)
     for value in (0, 1, "5k"):
         commands.forecast(folder, "dcgan", images=64, ema=value, **TINY)
+
+
+def weights_of(run: Run) -> bytes:
+    return run.weights()[max(run.weights())].read_bytes()
+
+
+def test_a_reporter_may_draw_random_numbers(folder: Path, tmp_path: Path) -> None:
+    class Drawing(Reporter):
+        def after_turn(self, images: int) -> None:
+            torch.rand(3)
+
+        def tick(self, record: Any) -> None:
+            torch.manual_seed(0)
+
+    first, second = (
+        leafwing.train(folder, "dcgan", images=32, out=tmp_path / name, progress=reporter, **TINY)
+        for name, reporter in (("plain", False), ("drawing", Drawing()))
+    )
+    assert weights_of(first) == weights_of(second)
+
+
+def test_a_training_in_a_thread_says_what_that_means(folder: Path, tmp_path: Path) -> None:
+    lines, runs = Lines(), list[Run]()
+    options = {"images": 16, "out": tmp_path / "run", "progress": lines, **TINY}
+    thread = Thread(target=lambda: runs.append(leafwing.train(folder, "dcgan", **options)))
+    thread.start()
+    thread.join()
+    assert any("repeated exactly only if no other thread uses PyTorch" in line for line in lines.lines)
+    assert weights_of(runs[0]) == weights_of(
+        leafwing.train(folder, "dcgan", **{**options, "out": tmp_path / "main", "progress": False})
+    )

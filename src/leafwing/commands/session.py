@@ -77,6 +77,11 @@ def run_session(
     stopping = EarlyStopping(run, training, progress) if run.settings.schedule.stop_on else None
     threads = ThreadMonitor(run, training, progress)
     seconds_left = None if limit is None else limit - training.seconds
+    if threading.current_thread() is not threading.main_thread():
+        progress.say(
+            "training in a thread: it can be repeated exactly only if no other thread uses PyTorch meanwhile, because they share "
+            "its random numbers"
+        )
     with ExitStack() as stack:
         stop_requested = stack.enter_context(stop_requests())
 
@@ -95,7 +100,8 @@ def run_session(
         stack.enter_context(progress.training(start, run.settings.schedule.images, seconds_left))
 
         def after_turn(clock: Any) -> bool:
-            progress.after_turn(clock.images)
+            with undisturbed(progress):
+                progress.after_turn(clock.images)
             return stop_requested.is_set()
 
         def train() -> bool:
@@ -125,7 +131,8 @@ def run_session(
                 run.stop_reason = "unhealthy" if response == "stop" else tick.stop_reason
                 if processes.first:
                     run.log(record)
-                    progress.tick(record if limit is None else {**record, "time_left": limit - tick.seconds})
+                    with undisturbed(progress):
+                        progress.tick(record if limit is None else {**record, "time_left": limit - tick.seconds})
                     if summary:
                         numbers = {**tick.losses, **augment_record(training), **record.get("health", {})}
                         for name, value in numbers.items():
@@ -162,6 +169,21 @@ def run_session(
             if summary:
                 summary.close()
     return run
+
+
+@contextmanager
+def undisturbed(progress: Reporter) -> Iterator[None]:
+    """Lets a reporter of the user's draw random numbers from torch without changing the training."""
+    if type(progress).__module__.startswith("leafwing."):
+        yield
+        return
+    import torch
+
+    state = torch.get_rng_state()
+    try:
+        yield
+    finally:
+        torch.set_rng_state(state)
 
 
 def augment_record(training: Training) -> dict[str, float]:
