@@ -35,8 +35,9 @@ farther from the old ones after 800 rounds than after 30, so that after long int
 starts either the samples changed faster (`lsgan`: 0.0017 and more) or D still learned (`dcgan` with learning rates of 2e-5: a share
 of 0.56 and more); in lost games samples changed by 0.0014 at most, in intervals of 32 rounds, and the share fell below 0.2 by the
 fourth check."""
-REACH = 16
-"""Checkpoints older than this many checks are not needed for a rollback."""
+REACH = 24
+"""Checkpoints older than this many checks are not needed for a rollback: a lost game has lasted for 400 rounds, of which there are 32
+from check to check at least, and eight checks when its alarm is raised."""
 
 ADVICE = {
     "collapse": "Lower learning rates (lr_g, lr_d) or packing (recipe pacgan) may help",
@@ -160,6 +161,7 @@ class Rule:
         threshold: values above it are unhealthy.
         duration: number of consecutive unhealthy checks that raises an alarm.
         advice: suggested remedy; empty: that of the kind.
+        counts_rounds: whether values are numbers of rounds for which something has lasted, so that the symptom is as much older.
     """
 
     kind: str
@@ -168,6 +170,7 @@ class Rule:
     threshold: float
     duration: int
     advice: str = ""
+    counts_rounds: bool = False
 
 
 # --- helpers of the rules: (checks,) -> (checks,); each value depends only on its own and earlier checks -------------------------
@@ -326,9 +329,16 @@ RULES = (
     Rule("collapse", "samples are nearly identical (mode collapse)", sameness, 200.0, 3),
     Rule("collapse", "samples have moved away from the data", distance_increase, 0.25, 3),
     Rule("critic", LOSING, critic_loses, 0.9, 8, STRONGER_D),
-    Rule("critic", "D separates all fakes from real images and G does not improve", critic_wins, 400.0, 8),
     Rule(
-        "critic", "D separates all fakes from real images, and neither D nor G changes much any more", critic_done, 128.0, 3
+        "critic", "D separates all fakes from real images and G does not improve", critic_wins, 400.0, 8, counts_rounds=True
+    ),
+    Rule(
+        "critic",
+        "D separates all fakes from real images, and neither D nor G changes much any more",
+        critic_done,
+        128.0,
+        3,
+        counts_rounds=True,
     ),
     Rule("oscillation", "samples oscillate without approaching the data", oscillation, 3.0, 4),
     Rule("inverted", "translations swap light and dark", inversion, 0.3, 8),
@@ -377,12 +387,13 @@ def alarms(records: Iterable[Mapping[str, Any]]) -> list[Alarm]:
     if checks:
         signals = Signals(checks)
         images = [int(line["images"]) for line in checks]
+        rounds = [int(line.get("round", 0)) for line in checks]
         for rule in rules(signals.players()):
-            result += _violations(rule, rule.value(signals), images, rule.advice or advice[rule.kind])
+            result += _violations(rule, rule.value(signals), images, rounds, rule.advice or advice[rule.kind])
     return sorted(result, key=lambda alarm: (alarm.raised, alarm.since))
 
 
-def _violations(rule: Rule, values: Numbers, images: Sequence[int], advice: str) -> Iterator[Alarm]:
+def _violations(rule: Rule, values: Numbers, images: Sequence[int], rounds: Sequence[int], advice: str) -> Iterator[Alarm]:
     """The alarms of a rule: one per sufficiently long violation."""
     unhealthy, end = values > rule.threshold, 0
     if not unhealthy.any():
@@ -393,7 +404,10 @@ def _violations(rule: Rule, values: Numbers, images: Sequence[int], advice: str)
             raised = start + rule.duration - 1
             until = images[end] if end < len(images) else None
             value = float(min(values[raised], LARGEST))
-            yield Alarm(rule.kind, rule.symptom, images[start], images[raised], until, value, rule.threshold, advice)
+            first = start
+            if rule.counts_rounds:
+                first = next(index for index in range(start + 1) if rounds[index] > rounds[start] - values[start])
+            yield Alarm(rule.kind, rule.symptom, images[first], images[raised], until, value, rule.threshold, advice)
 
 
 def separated(records: Iterable[Mapping[str, Any]]) -> float | None:
