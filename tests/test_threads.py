@@ -12,11 +12,15 @@ import torch
 
 import leafwing
 from leafwing import machine
+from leafwing.commands import hardware
 from leafwing.commands import threads as thread_check
+from leafwing.config import ThreadChange
 from leafwing.engine import choose, setup
+from leafwing.engine.processes import Processes
 from leafwing.errors import LeafwingError
 from leafwing.progress import Reporter
 from leafwing.runs import Run
+from leafwing.settings import HardwareSettings
 
 TINY: dict[str, Any] = {
     "recipe": "gan", "width": 8, "width_d": 8, "pieces": 2, "dropout": 0.5, "latent": 2, "batch": 4, "optimiser": "adam",
@@ -119,7 +123,8 @@ def simulate_busy_core(monkeypatch: pytest.MonkeyPatch, slow_from: int) -> list[
         lambda *numbers: {count: 30.0 if count > 1 and is_slow else 100.0 for count in numbers},
     )
     monkeypatch.setattr(thread_check, "PATIENCE", 0.0)
-    monkeypatch.setattr(thread_check, "cores", lambda: 2)
+    for module in (thread_check, hardware):
+        monkeypatch.setattr(module, "cores", lambda: 2)
     return counts
 
 
@@ -202,3 +207,70 @@ def test_threads_are_a_number_or_auto(tmp_path: Path) -> None:
         with pytest.raises(LeafwingError, match="threads="):
             leafwing.train("ring", out=tmp_path / "run", **TINY, threads=wrong)
     assert not (tmp_path / "run").exists()
+
+
+def processes(count: int) -> Any:
+    return SimpleNamespace(local_world_size=count)
+
+
+@pytest.mark.parametrize(
+    ("threads", "before", "now", "values", "expected"),
+    [
+        (4, 1, 2, {}, 2),
+        (4, 1, 2, {"threads": 4}, 4),
+        (2, 2, 2, {}, 2),
+        (1, 1, 2, {}, 1),
+        (16, 1, 2, {}, 2),
+        (2, 2, 1, {}, 4),
+        ("auto", 1, 2, {}, "auto"),
+    ],
+)
+def test_other_numbers_of_processes_share_the_threads(
+    threads: Any, before: int, now: int, values: dict[str, Any], expected: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hardware, "cores", lambda: 4)
+    lines: list[str] = []
+    machine = hardware.divide_threads(HardwareSettings(threads=threads), values, before, processes(now), lines.append)
+    assert machine.threads == expected
+    assert len(lines) == (expected != threads)
+
+
+def test_a_launcher_says_how_many_processes_share_a_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert (Processes(0, 4).local_world_size, Processes().local_world_size) == (2, 1)
+    monkeypatch.delenv("LOCAL_WORLD_SIZE")
+    assert Processes(0, 4).local_world_size == 1
+
+
+def test_what_is_slow_on_this_machine_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a training that begins, by one that is resumed and by a replay; and what can be done about it."""
+    for module in (hardware, setup):
+        monkeypatch.setattr(module, "cores", lambda: 1)
+    monkeypatch.setattr(setup, "fast_bf16", lambda device: False)
+    begun, resumed, again = Recorder(), Recorder(), Recorder()
+    settings = {**TINY, "images": 8, "save_every": 8, "precision": "bf16"}
+    run = leafwing.train("ring", out=tmp_path / "run", progress=begun, **settings, threads=2)
+    share = "2 CPU threads share 1 core and wait for each other: --threads 1 is faster"
+    assert begun.warnings == [share]
+    leafwing.resume(run.folder, images="+8", progress=resumed)
+    leafwing.train(replay=run.folder, out=tmp_path / "again", progress=again)
+    assert resumed.warnings == again.warnings
+    precision, threads = resumed.warnings
+    assert "bf16, which is slow on this machine" in precision
+    assert f"`leafwing train --from {run.folder} --precision fp32`" in precision
+    assert threads == f"{share}, and then the weights match up to rounding"
+    chosen = Recorder()
+    leafwing.train(replay=run.folder, out=tmp_path / "fp32", progress=chosen, precision="fp32", threads=1)
+    assert chosen.warnings == []
+
+
+def test_several_processes_do_not_get_the_threads_that_one_adapted(monkeypatch: pytest.MonkeyPatch) -> None:
+    run: Any = SimpleNamespace(
+        history=SimpleNamespace(thread_changes=(ThreadChange(0, 3),)), settings=SimpleNamespace(machine=HardwareSettings())
+    )
+    for count, threads in ((2, 1), (1, 3)):
+        torch.set_num_threads(1)
+        engine = SimpleNamespace(processes=SimpleNamespace(world_size=count), device=torch.device("cpu"))
+        training: Any = SimpleNamespace(clock=SimpleNamespace(images=8), engine=engine)
+        thread_check.ThreadMonitor(run, training, Reporter())
+        assert torch.get_num_threads() == threads

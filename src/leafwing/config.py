@@ -115,6 +115,7 @@ class History:
         trained_on_held_out: whether held-out samples were shown in training all the same, or may have been: in the training from
             whose weights this one began, or before the data changed.
         no_improvement: images shown when a metric last ended training; patience counts from there if the run is resumed. 0: never.
+        processes: the processes on each machine that share the cores, each with as many threads as `machine` says.
     """
 
     best: BestCheckpoint | None = None
@@ -130,6 +131,7 @@ class History:
     option_changes: tuple[OptionChange, ...] = ()
     trained_on_held_out: bool = False
     no_improvement: int = 0
+    processes: int = 1
 
     @property
     def before(self) -> int:

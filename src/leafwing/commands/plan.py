@@ -19,6 +19,7 @@ from leafwing.commands.feeding import (
     permissive_spec,
     split_data,
 )
+from leafwing.commands.hardware import divide_threads, slow_here
 from leafwing.commands.retuning import build_phases, changes_of, replayed, timeline, without_effect
 from leafwing.commands.stopping import check_stop_data, check_stop_on, check_stop_output, parse_stop_on
 from leafwing.commands.transfer import freeze
@@ -101,6 +102,7 @@ def resolve_training(
     options: Mapping[str, Value],
     progress: Reporter,
     replay: str | Path | Run | None = None,
+    processes: Processes | None = None,
 ) -> TrainingPlan:
     """Resolves and checks all arguments of a training run. Arguments take precedence over a replayed run, and that over the defaults.
 
@@ -111,6 +113,7 @@ def resolve_training(
         options: hyper-parameters of the recipe.
         progress: receives messages and progress.
         replay: `run.json` or folder of an earlier run.
+        processes: the processes that share the work; None: this one only.
 
     Raises:
         LeafwingError: invalid input.
@@ -162,10 +165,14 @@ def resolve_training(
     if values.get("device", machine.device) != machine.device:  # what was chosen for the other device is chosen again
         independent = {name: getattr(machine, name) for name in INDEPENDENT if name != "precision"}
         machine = replace_fields(HardwareSettings(), independent)
+    local = processes.local_world_size if processes else 1
+    changes = old.history.thread_changes if old and "threads" not in values and old.history.processes == local else ()
+    machine = divide_threads(machine, values, old.history.processes if old else local, processes, progress.say)
     machine = replace_fields(machine, values)
-    changes = old.history.thread_changes if old and "threads" not in values else ()
     threads = changes[0].threads if changes and machine.threads == "auto" else machine.threads
     setup = choose_setup(replace_fields(machine, {"threads": threads}))
+    for text in slow_here(machine_settings(setup), values, processes, old.folder if old else None):
+        progress.warn(text)
 
     reading = replace_fields(DataSettings(), values)
     check_before_reading(place, card, str(reference), {**old_options, **options}, reading, critic.augment)
@@ -215,6 +222,7 @@ def resolve_training(
         open_intervals=open_intervals,
         derived_intervals=derived_intervals,
         option_changes=option_changes,
+        processes=local,
     )
     data_config = DataConfig(
         source=dataset.source,

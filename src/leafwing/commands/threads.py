@@ -43,11 +43,11 @@ class ThreadMonitor:
         self.run, self.progress = run, progress
         self.changes = list(run.history.thread_changes)
         start = training.clock.images
-        self.scheduled = deque(change for change in self.changes if change.images > start)
+        single = training.engine.processes.world_size == 1  # several share the cores, and what one of them had is too much
+        self.scheduled = deque(change for change in self.changes if single and change.images > start)
         for change in self.changes:
-            if change.images <= start:
+            if single and change.images <= start:
                 torch.set_num_threads(change.threads)
-        single = training.engine.processes.world_size == 1
         self.adaptive = run.settings.machine.threads == "auto" and single
         self.monitored = training.engine.device.type == "cpu" and single
         self.max_threads = max(cores(), torch.get_num_threads())

@@ -16,6 +16,7 @@ from leafwing.commands.capacity import check_memory, out_of_memory
 from leafwing.commands.closing import expectation
 from leafwing.commands.feeding import held_out_batches, reload_data, split_data, trained_on_held_out
 from leafwing.commands.first_checks import check_training
+from leafwing.commands.hardware import divide_threads, slow_here
 from leafwing.commands.launching import join_processes
 from leafwing.commands.plan import build_training, changed_machine, fit_to_length, new_training, resolve_training
 from leafwing.commands.recommend import fill_in
@@ -89,7 +90,7 @@ def train(
         progress = reporter_of(progress) if processes.first else Reporter()
         recipe, values, hyperparameters = fill_in(source, recipe, values, hyperparameters, progress, replay, processes)
         with processes.first_on_machine():
-            plan = resolve_training(source, recipe, values, hyperparameters, progress, replay)
+            plan = resolve_training(source, recipe, values, hyperparameters, progress, replay, processes)
         writer = tensorboard_writer() if tensorboard else None
         training = build_training(plan, progress.say, processes)
         with out_of_memory(training, plan.options):
@@ -198,7 +199,10 @@ def resume(
         progress = reporter_of(progress) if processes.first else Reporter()
         opened = Run.open(run, root=root, trust=trust)
         old = opened.settings
-        machine = changed_machine(old.machine, machine_changes)
+        machine = divide_threads(old.machine, machine_changes, opened.history.processes, processes, progress.say)
+        machine = changed_machine(machine, machine_changes)
+        for text in slow_here(machine, machine_changes, processes, opened.folder):
+            progress.warn(text)
         with opened.lock() if processes.first else nullcontext():
             state = opened.resume_state()
             refuse_lost_state(opened, state)
@@ -259,6 +263,7 @@ def resume(
                 "thread_changes": changes, "planned": planned, "data_changes": data_changes, "option_changes": option_changes,
                 "open_intervals": open_intervals, "intervals_since": since,
                 "trained_on_held_out": flattered,
+                "processes": processes.local_world_size,
             }  # fmt: skip
             processes.barrier()  # all processes have read the files that the first one changes now
             if processes.first:

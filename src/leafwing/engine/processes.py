@@ -46,10 +46,14 @@ class Processes:
         world: number of processes.
         local: index of this process on its machine, and of its CUDA device.
         timeout: seconds after which a process that does not answer counts as lost.
+
+    `local_world_size` is the number of processes on this machine, 1 if the launcher does not say it.
     """
 
     def __init__(self, rank: int = 0, world: int = 1, local: int = 0, timeout: float = 600.0) -> None:
         self.rank, self.world_size, self.local, self.timeout = rank, world, local, timeout
+        count = os.environ.get("LOCAL_WORLD_SIZE", "") if world > 1 else ""
+        self.local_world_size = int(count) if count.isdecimal() else 1
         self._launcher = int(os.environ.get(LAUNCHER, 0)) if world > 1 else 0
         self._control: dist.ProcessGroup | None = (
             None  # separate group for `agree`, which thus never waits for other exchanges
