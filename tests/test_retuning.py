@@ -13,14 +13,17 @@ import torch
 
 import leafwing
 import tiny
-from leafwing import cli, commands, recipes
+from leafwing import cli, commands, data, recipes
+from leafwing.commands.plan import new_training
 from leafwing.commands.retuning import build_phases, changed, changes_of, difference, timeline, values_at, without_effect
 from leafwing.config import OptionChange
 from leafwing.engine import Engine, choose
+from leafwing.engine.processes import Processes
 from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.loop import Training
 from leafwing.progress import Reporter
 from leafwing.runs import Run
+from leafwing.settings import HardwareSettings, HealthSettings, Schedule, Settings
 
 TINY: dict[str, Any] = {
     "recipe": "wgan", "width": 8, "latent": 2, "n_critic": 3, "batch": 4, "burst": 3, "precision": "fp32", "threads": 1,
@@ -288,6 +291,32 @@ def test_a_change_waits_for_the_end_of_the_round_and_shows_every_image_once() ->
         rest.restore(state)
         list(rest.ticks(1000))
         assert tiny.same(tiny.tensors(rest.game), tiny.tensors(whole.game)), units
+
+
+def test_only_batches_that_can_still_come_must_be_shared() -> None:
+    """Those of the past decide nothing, unless a rollback may return to them; then no other --batch helps."""
+    ring = data.load("ring")
+
+    def build(values: Any) -> Any:
+        return tiny.build("wgan", ring.spec, **values)
+
+    def start(line: Any, images: int, health: Any = "warn") -> None:
+        settings = Settings(
+            schedule=Schedule(1200), watching=HealthSettings(health), machine=HardwareSettings("cpu", "fp32", tiny.THREADS)
+        )
+        phases = build_phases(build, line)
+        new_training(
+            lambda: build(line[-1][1]), ring, settings, processes=Processes(0, 2), images=1200, phases=phases, start=images
+        )
+
+    line = [(0, {"batch": 15}), (600, {"batch": 16})]
+    start(line, 600)
+    with pytest.raises(LeafwingError, match="a batch of 15 cannot be shared by 2 processes"):
+        start(line, 585)
+    with pytest.raises(InvalidOption, match=r"rollback.*batches of 15, which 2 processes cannot share.*--health warn"):
+        start(line, 600, "rollback")
+    with pytest.raises(LeafwingError, match="a batch of 7 cannot be shared by 2 processes"):
+        start([*line, (900, {"batch": 7})], 600)
 
 
 def test_changes_over_training() -> None:

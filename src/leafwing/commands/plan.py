@@ -20,7 +20,7 @@ from leafwing.commands.feeding import (
     split_data,
 )
 from leafwing.commands.hardware import divide_threads, slow_here
-from leafwing.commands.retuning import build_phases, changes_of, replayed, timeline, without_effect
+from leafwing.commands.retuning import build_phases, changes_of, remaining, replayed, timeline, without_effect
 from leafwing.commands.stopping import check_stop_data, check_stop_on, check_stop_output, parse_stop_on
 from leafwing.commands.transfer import freeze
 from leafwing.config import DataConfig, History, OptionChange, ThreadChange
@@ -476,6 +476,7 @@ def new_training(
     images: int | None = None,
     planned: int = 0,
     phases: Sequence[Phase] = (),
+    start: int = 0,
 ) -> Training:
     """Builds a training loop before its first turn.
 
@@ -485,6 +486,7 @@ def new_training(
         settings: the settings, fully resolved.
         notify, processes, images: see `build_training`.
         planned, phases: see `Training`.
+        start: images shown before the round with which it goes on; only a rollback returns to batch sizes of before.
 
     Raises:
         LeafwingError: the recipe declares outputs that do not fit the data, or cannot be trained on single images, as here.
@@ -508,9 +510,17 @@ def new_training(
     if "lite0" in game.pretrained:
         lite0.load(setup.device)  # raises if it is not installed
     engine = Engine(game, setup, notify=notify, processes=processes, augmentation=augmentation)
-    sizes = {game.batch, *(phase.batch for phase in phases)}
+    sizes = {phase.batch for phase in remaining(phases, start)} or {game.batch}
     for batch in sizes:
         engine.processes.check_divisible(batch)
+    if settings.watching.health == "rollback":
+        past = {phase.batch for phase in phases} - sizes
+        if unequal := [batch for batch in past if batch % engine.processes.world_size]:
+            raise InvalidOption(
+                "health", "rollback", f"a rollback may return to batches of {unequal[0]}, which {engine.processes.world_size} "
+                "processes cannot share: use another number of them, or --health warn",
+            )  # fmt: skip
+        sizes |= past
     data = add_streams(data, game)
     batches = data.batches(
         settings.schedule.seed,

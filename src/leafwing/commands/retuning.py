@@ -92,6 +92,12 @@ def build_phases(build: Callable[[Mapping[str, Value]], Game], line: Timeline) -
     return phases
 
 
+def remaining(phases: Sequence[Phase], start: int) -> Sequence[Phase]:
+    """The phases of training from a number of images on: the one that holds then, and all later ones."""
+    earlier = sum(phase.images <= start for phase in phases)
+    return phases[max(0, earlier - 1) :]
+
+
 def _build_seeded(build: Callable[[Mapping[str, Value]], Game], values: Mapping[str, Value]) -> Game:
     """A game with the same initial weights every time."""
     import torch

@@ -236,7 +236,7 @@ def resume(
             planned = opened.history.planned or old.schedule.images
             training = new_training(
                 lambda: opened.build_game(hyperparameters), data, settings, progress.say, processes,
-                planned=planned, phases=build_phases(opened.build_game, line),
+                planned=planned, phases=build_phases(opened.build_game, line), start=state["began"] if state else 0,
             )  # fmt: skip
             training.game.pretrained = sorted({*training.game.pretrained, *opened.pretrained})
             if any(moment > total / planned for moment in phase_changes(training.game.turns)):
