@@ -21,8 +21,9 @@ import leafwing
 from leafwing import cli, health, recipes
 from leafwing.cli.resume import finish
 from leafwing.commands import closing
-from leafwing.commands.closing import Ending, describe, describe_plan, expectation, next_step, slower_rates
+from leafwing.commands.closing import Ending, describe, describe_plan, expectation, next_step
 from leafwing.commands.comparison import child
+from leafwing.commands.retuning import scaled_rates
 from leafwing.conditions import Examples
 from leafwing.game import Abilities, Batch, Clock, DataSpec, Game, Nets, Output
 from leafwing.health import Alarm
@@ -36,10 +37,13 @@ GOOD = Glance(128, 256, variety=0.93, distance=0.02, grey_distance=0.29, detail=
 END = Ending(images=6_016, planned=6_000, rounds=1_000, glance=GOOD)
 LOSING = Alarm("critic", health.LOSING, 2_048, 4_096, None, 0.95, 0.9, health.STRONGER_D)
 COLLAPSE = Alarm("collapse", "samples are nearly identical (mode collapse)", 2_048, 4_096, None, 300.0, 200.0, "Try less")
-
+OVERFIT, STILL = (
+    Alarm(kind, kind, 2_048, 4_096, None, 0.95, 0.9, health.ADVICE[kind]) for kind in ("overfit", "stagnation")
+)
 
 FASTER_D = "train --from runs/1 --lr-d 0.0008"
 SLOWER = "train --from runs/1 --lr-g 0.0001 --lr-d 0.0002"
+AUGMENTED = "train --from runs/1 --augment diff"
 
 
 def trained(folder: str = "runs/1", size: int = 16, channels: int = 3, **config: Any) -> Any:
@@ -49,7 +53,9 @@ def trained(folder: str = "runs/1", size: int = 16, channels: int = 3, **config:
         folder=Path(folder),
         config={"options": rates, "conditions": [], **config},
         spec=DataSpec.images(size, size, channels),
-        history=SimpleNamespace(before=0),
+        history=SimpleNamespace(before=0, rolled_back=()),
+        settings=SimpleNamespace(critic=SimpleNamespace(augment=None)),
+        build_game=lambda: SimpleNamespace(augment="none"),
         recipe_is_installed=lambda: True,
     )
 
@@ -132,6 +138,10 @@ def test_the_end_of_the_time_is_the_plan_of_who_asked_for_it() -> None:
         (replace(seeing(variety=0.02), images=100), SLOWER),
         (replace(seeing(variety=0.02), rounds=9), "resume runs/1 --images +6k"),
         (replace(seeing(variety=0.02), images=100, rounds=9), "resume runs/1"),
+        (replace(seeing(detail=0.7), alarms=[OVERFIT]), AUGMENTED),
+        (replace(END, images=100, alarms=[OVERFIT], stop_reason="unhealthy"), AUGMENTED),
+        (replace(seeing(detail=0.7), alarms=[STILL]), "sample runs/1 -n 64 --seed 3"),
+        (replace(END, images=100, alarms=[STILL]), "sample runs/1 -n 64 --seed 3"),
     ],
 )
 def test_one_command_comes_next(end: Ending, command: str) -> None:
@@ -139,7 +149,7 @@ def test_one_command_comes_next(end: Ending, command: str) -> None:
     assert next_step(run, end)[1] == command
     run.recipe_is_installed = lambda: False
     with_recipe = command.replace("--from runs/1", "--from runs/1 --recipe runs/1/recipe.py")
-    assert next_step(run, end)[1] == (with_recipe if command in (SLOWER, FASTER_D) else f"{command} --trust")
+    assert next_step(run, end)[1] == (with_recipe if command.startswith("train") else f"{command} --trust")
 
 
 @pytest.mark.parametrize(
@@ -212,7 +222,28 @@ def test_a_folder_with_a_space_is_quoted(end: Ending) -> None:
 
 
 def test_rates_of_other_kinds_are_left_alone() -> None:
-    assert slower_rates({"lr_g": "auto", "width": 3}) == ""
+    assert scaled_rates({"lr_g": "auto", "width": 3}, 0.5, 0.5) == ""
+
+
+def test_after_rollbacks_no_rates_are_proposed_that_have_failed() -> None:
+    run = trained()
+    run.history.rolled_back = ({"rate": 0.5}, {"rate": 0.25})
+    slower = replace(END, alarms=[COLLAPSE], stop_reason="unhealthy")
+    assert next_step(run, slower) == (
+        "to start again, with learning rates half as high as after the last rollback",
+        "train --from runs/1 --lr-g 2.5e-05 --lr-d 5e-05",
+    )
+    assert next_step(run, replace(END, alarms=[LOSING]))[1] == "train --from runs/1 --lr-g 5e-05 --lr-d 0.0002"
+
+
+def test_a_run_with_augmentation_gets_no_other_one() -> None:
+    """Neither one that chose it nor one whose recipe has it."""
+    end, run = replace(END, alarms=[OVERFIT]), trained()
+    run.build_game = lambda: SimpleNamespace(augment="diff")
+    assert next_step(run, end)[1] == "sample runs/1 -n 64 --seed 3"
+    for option, expected in (("ada", "sample runs/1 -n 64 --seed 3"), ("none", AUGMENTED)):
+        run.settings.critic.augment = option
+        assert next_step(run, end)[1] == expected
 
 
 # --- the measurement ------------------------------------------------------------------------------------------------------------

@@ -45,12 +45,12 @@ ADVICE = {
     "oscillation": "Lower learning rates (lr_g, lr_d) may help",
     "explosion": "The learning rates (lr_g, lr_d) are too high",
     "stagnation": "Its learning rate is too low or its gradients have vanished: check the losses, lr_g and lr_d",
-    "overfit": "D has memorised the training images: more images, --mirror or a smaller D help; more training does not",
+    "overfit": "D has memorised the training images: --augment diff, more images or a smaller D help; more training does not",
     "inverted": "If light and dark should be swapped (negatives to positives), this is what is wanted. If not, it rarely corrects "
     "itself: another --seed, a larger weight of the loss that keeps colours (identity) or a lower learning rate (lr_g) helps",
     "copy": "Lower the weights of the losses that keep the input (identity, cycle), try another --seed, or a lower learning rate of D "
     "(lr_d)",
-    "nan": "A lower learning rate (lr_g, lr_d) or --precision fp32 often helps",
+    "nan": "Lower learning rates (lr_g, lr_d) often help",
 }
 """Suggested remedies, by kind of alarm."""
 TRANSLATOR_ADVICE = ADVICE | {

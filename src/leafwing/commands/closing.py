@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leafwing import health
 from leafwing.commands.reel import reel
+from leafwing.commands.retuning import scaled_rates
 from leafwing.errors import LeafwingError, StorageError
 from leafwing.metrics.conclusions import MIN_STEPS
 from leafwing.progress import Reporter
@@ -38,8 +39,6 @@ PALE = 0.5
 """Samples that vary less than this, relative to the real data, are pale or alike."""
 NO_EFFECT = 0.1
 """Labels have no effect if they change a sample less than this, relative to another latent."""
-RATES = ("lr_g", "lr_d")
-"""Options with the learning rates of G and D."""
 STOPS = {
     "interrupted": "stopped by you",
     "unhealthy": "stopped by a health alarm",
@@ -215,19 +214,27 @@ def next_step(run: Run, end: Ending) -> tuple[str, str]:
     trust = "" if run.recipe_is_installed() else " --trust"
     folder = shlex.quote(str(run.folder))
     recipe = f" --recipe {shlex.quote(str(run.folder / 'recipe.py'))}" if trust else ""
-    rate = run.config["options"].get("lr_d")
-    if any(alarm.symptom == health.LOSING for alarm in end.alarms) and isinstance(rate, float):
-        return "to start again, with D's learning rate twice as high", f"train --from {folder}{recipe} --lr-d {2 * rate:g}"
+    options, rolled_back = run.config["options"], run.history.rolled_back
+    scale = rolled_back[-1]["rate"] if rolled_back else 1.0
+    since = " as after the last rollback" if rolled_back else ""
+    is_losing = any(alarm.symptom == health.LOSING for alarm in end.alarms)
+    if is_losing and (faster := scaled_rates(options, lr_g=scale, lr_d=2 * scale)):
+        return f"to start again, with D's learning rate twice as high{since}", f"train --from {folder}{recipe}{faster}"
     unstable = is_unstable(end)
-    if unstable and (slower := slower_rates(run.config["options"])):
-        return "to start again, with learning rates half as high", f"train --from {folder}{recipe}{slower}"
+    if unstable and (slower := scaled_rates(options, lr_g=scale / 2, lr_d=scale / 2)):
+        return f"to start again, with learning rates half as high{since}", f"train --from {folder}{recipe}{slower}"
     measured = end.glance
     is_short = measured is not None and bool(expectation(run.spec, end.planned, run.history.before))
     if end.stop_reason == "no_improvement":
         return "to use the best checkpoint", f"{sampling(run)} --checkpoint best{trust}"
+    lasting = {alarm.kind for alarm in end.alarms} - {*health.SLOWER_HELPS}
+    if "overfit" in lasting and not is_augmented(run):
+        return "to start again, with changed images for D", f"train --from {folder}{recipe} --augment diff"
+    if lasting:  # more training is no remedy
+        return using(run, trust)
     if not end.is_complete and not (end.is_as_planned and is_short):
         return "to go on", f"resume {folder}{trust}"
-    factor = run.config["options"].get("condition_scale")
+    factor = options.get("condition_scale")
     if (
         not end.is_early
         and measured is not None
@@ -242,8 +249,23 @@ def next_step(run: Run, end: Ending) -> tuple[str, str]:
     if is_short:
         why = f"to train on, because things can seldom be recognised before {show_count(RECOGNISABLE)} images"
         return why, f"resume {folder} --images {show_count(RECOGNISABLE)}{trust}"
+    return using(run, trust)
+
+
+def using(run: Run, trust: str) -> tuple[str, str]:
+    """Why, and the command that generates with a run."""
     command = sampling(run)
     return "to use it" if command.startswith("translate") else "to see more", f"{command}{trust}"
+
+
+def is_augmented(run: Run) -> bool:
+    """Whether critics saw changed images, by choice or by the recipe; also if they cannot, or if the recipe may not be executed."""
+    if run.spec.points or run.settings.critic.augment is not None:
+        return run.settings.critic.augment != "none"
+    try:
+        return run.build_game().augment != "none"
+    except LeafwingError:
+        return True
 
 
 def is_photographic(spec: DataSpec) -> bool:
@@ -273,12 +295,6 @@ def is_unfinished(measured: Glance) -> bool:
 def has_no_effect(measured: Glance) -> bool:
     """Whether the class label has no visible effect."""
     return measured.label_effect is not None and measured.label_effect < NO_EFFECT
-
-
-def slower_rates(options: Mapping[str, Any]) -> str:
-    """Options that halve the learning rates of a recipe; empty if it has none."""
-    rates = {name: options[name] for name in RATES if isinstance(options.get(name), float)}
-    return "".join(f" --{name.replace('_', '-')} {value / 2:g}" for name, value in rates.items())
 
 
 def sampling(run: Run) -> str:

@@ -53,6 +53,17 @@ def changes_of(line: Timeline) -> tuple[dict[str, Value], tuple[OptionChange, ..
     return dict(line[-1][1]), tuple(changes)
 
 
+def scaled_rates(options: Mapping[str, Any], lr_g: float, lr_d: float) -> str:
+    """The options of a command line that multiply the learning rates of G and D by these factors; empty if the recipe has none."""
+    factors = {"lr_g": lr_g, "lr_d": lr_d}
+    rates = {
+        name: options[name] * factor
+        for name, factor in factors.items()
+        if isinstance(options.get(name), float) and factor != 1
+    }
+    return "".join(f" --{name.replace('_', '-')} {rate:g}" for name, rate in rates.items())
+
+
 def values_at(line: Timeline, images: int) -> dict[str, Value]:
     """The hyper-parameters from a number of images on."""
     return dict([values for start, values in line if start <= images][-1])
