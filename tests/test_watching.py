@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -16,7 +20,7 @@ import torch
 
 import leafwing
 from leafwing import cli, files, health
-from leafwing.commands.watching import Monitor
+from leafwing.commands.watching import Monitor, against_divergence
 from leafwing.config import BestCheckpoint
 from leafwing.engine import Engine
 from leafwing.errors import Diverged, LeafwingError
@@ -228,9 +232,26 @@ def test_without_roll_backs_a_nan_ends_training(
     cache: Path, often: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inject_nan(monkeypatch, at=16)
-    with pytest.raises(Diverged, match="there is no checkpoint yet"):
+    with pytest.raises(Diverged, match="there is no checkpoint yet") as raised:
         leafwing.train("ring", out=tmp_path / "run", **TINY)
+    (command,) = re.findall("`leafwing (.*?)`", str(raised.value))
+    assert cli.run([*shlex.split(command), "--images", "16", "--out", str(tmp_path / "slower")]) == 0
+    old, new = Run(tmp_path / "run"), Run(tmp_path / "slower")
+    assert new.options == {**old.options, **{name: old.options[name] / 2 for name in ("lr_g", "lr_d")}}
     assert [alarm.kind for alarm in health.alarms(Run(tmp_path / "run").records())] == ["nan"]
+
+
+def test_the_remedy_of_a_nan_is_a_command_that_works(unmonitored: Run, tmp_path: Path) -> None:
+    """Only a run in bf16 is offered fp32, and as a new run, because a resumed one keeps its precision."""
+    run = Run(shutil.copytree(unmonitored.folder, tmp_path / "my run"))
+    text = against_divergence(run, has_checkpoint=True)
+    (command,) = re.findall("`leafwing (.*?)`", text)
+    assert cli.run([*shlex.split(command), "--images", "+16"]) == 0
+    assert Run(run.folder).options["lr_g"] == run.options["lr_g"] / 2
+    assert "fp32" not in text
+    run.update(replace(run.settings, machine=replace(run.settings.machine, precision="bf16")))
+    *_, precision = re.findall("`leafwing (.*?)`", against_divergence(run, has_checkpoint=True))
+    assert precision == f"train --from '{run.folder}' --precision fp32"
 
 
 def test_the_checkpoint_before_the_first_image_is_one_like_others(cache: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import re
+import shlex
 from collections.abc import Mapping
 from math import inf
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from leafwing import files, health
+from leafwing.commands.retuning import scaled_rates
 from leafwing.conditions import pixel_conditions
 from leafwing.engine.probe import SAMPLES, Probe
 from leafwing.errors import Diverged, LeafwingError
@@ -31,6 +33,21 @@ ROLL_BACK_LR_FACTOR = 0.5
 """Factor of the learning rates at each rollback."""
 LIMITED = 3_000_000
 """Checks of a training with a time limit are at least as frequent as in one of so many images: its own may be any large number."""
+
+
+def against_divergence(run: Run, has_checkpoint: bool) -> str:
+    """What to try after a NaN, each as a sentence with its command, to follow another one."""
+    folder, is_installed = shlex.quote(str(run.folder)), run.recipe_is_installed()
+    anew = f"leafwing train --from {folder}" + (
+        "" if is_installed else f" --recipe {shlex.quote(str(run.folder / 'recipe.py'))}"
+    )
+    command = f"leafwing resume {folder}{'' if is_installed else ' --trust'}" if has_checkpoint else anew
+    slower, text = scaled_rates(run.options, lr_g=0.5, lr_d=0.5), ""
+    if slower:
+        text += f". Lower learning rates often help: `{command}{slower}`"
+    if run.settings.machine.precision == "bf16":
+        text += f". fp32 has more digits than bf16: `{anew} --precision fp32`"
+    return text
 
 
 class Monitor:
@@ -202,8 +219,9 @@ class Monitor:
             return
         weights = list(self.run.weights())
         good = f"the last good checkpoint has {weights[-1]:,} images" if weights else "there is no checkpoint yet"
-        advice = "A smaller learning rate (lr_g, lr_d) or --precision fp32 often helps"
-        raise Diverged(f"{error}. Training of {self.run.folder} stopped; {good}. {advice}") from None
+        raise Diverged(
+            f"{error}. Training of {self.run.folder} stopped; {good}{against_divergence(self.run, bool(weights))}"
+        ) from None
 
     def _plan_roll_back(self, since: float, why: str) -> bool:
         """Plans a rollback to the newest checkpoint before `since` (images); False if there is none or the maximum is reached."""
