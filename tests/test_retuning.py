@@ -17,7 +17,7 @@ from leafwing import cli, commands, data, recipes
 from leafwing.commands.plan import new_training
 from leafwing.commands.retuning import build_phases, changed, changes_of, difference, timeline, values_at, without_effect
 from leafwing.config import OptionChange
-from leafwing.engine import Engine, choose
+from leafwing.engine import Engine, choose, setup
 from leafwing.engine.processes import Processes
 from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.loop import Training
@@ -122,6 +122,23 @@ def test_an_option_without_an_effect_is_reported(tmp_path: Path) -> None:
     leafwing.train("ring", "lsgan", images=8, batch=4, width=4, max_width=64, out=tmp_path / "run", progress=listener)
     assert [text for text in listener.said if "effect" in text] == [
         "--max-width 64 has no effect with these data and options"
+    ]
+
+
+def test_settings_without_an_effect_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Products where points decide the precision; changed images where nothing judges them."""
+    monkeypatch.setattr(setup, "fast_bf16", lambda device: True)
+    listener = Listener()
+    tiny: dict[str, Any] = {"images": 4, "batch": 4, "width": 4, "device": "cpu", "threads": 1, "progress": listener}
+    run = leafwing.train("ring", "lsgan", out=tmp_path / "ring", products=True, **tiny)
+    assert (run.settings.machine.precision, run.settings.machine.products) == ("fp32", False)
+    leafwing.train(
+        "digits", "srgan", out=tmp_path / "digits", input="low2", size=16, blocks=1, pretrain=1, augment="diff",
+        precision="fp32", **tiny,
+    )  # fmt: skip
+    assert [text for text in listener.said if "effect" in text] == [
+        "--products has no effect: only in bf16",
+        "--augment diff has no effect: only one network is trained, and none that judges its pictures",
     ]
 
 

@@ -328,6 +328,17 @@ def rolled_back_run(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Ru
         return leafwing.train("ring", out=tmp_path_factory.mktemp("back") / "run", health="rollback", **TINY)
 
 
+def test_a_number_of_rollbacks_needs_them(unmonitored: Run, tmp_path: Path) -> None:
+    message = "max_rollbacks=5: needs --health rollback"
+    with pytest.raises(LeafwingError, match=message):
+        leafwing.train("ring", out=tmp_path / "run", max_rollbacks=5, **TINY)
+    with pytest.raises(LeafwingError, match=message):
+        leafwing.resume(unmonitored, images="+16", max_rollbacks=5)
+    with pytest.raises(LeafwingError, match=message):
+        leafwing.train(replay=unmonitored, out=tmp_path / "run", max_rollbacks=5, health="stop")
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("moment", KILLS)
 def test_a_kill_during_a_roll_back_loses_nothing(
     moment: str, rolled_back_run: Run, often: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

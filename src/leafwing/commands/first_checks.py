@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from leafwing import optional, recipes
 from leafwing.commands.feeding import pace_of_training
-from leafwing.commands.plan import check_schedule, open_replay
+from leafwing.commands.plan import check_schedule, check_watching, open_replay
 from leafwing.commands.recommend import check_any
 from leafwing.commands.selection import require_packages
 from leafwing.errors import InvalidOption, LeafwingError, nearest
@@ -63,7 +63,9 @@ def check_training(
         check_recipe(recipe, options)
     elif old is None:
         check_any(options)
-    check_schedule(replace_fields((old.settings if old else Settings()).schedule, values), values)
+    settings = old.settings if old else Settings()
+    check_schedule(replace_fields(settings.schedule, values), values)
+    check_watching(replace_fields(settings.watching, values), values)
 
 
 def refuse_run(place: Place) -> None:

@@ -35,6 +35,7 @@ from leafwing.settings import (
     READING_OPTIONS,
     DataSettings,
     HardwareSettings,
+    HealthSettings,
     OutputSettings,
     Schedule,
     Settings,
@@ -139,6 +140,7 @@ def resolve_training(
         progress.say(f"--images is given without --time: the limit of {show_duration(base.schedule.time)} no longer holds")
     check_schedule(schedule, values)
     critic, watching = replace_fields(base.critic, values), replace_fields(base.watching, values)
+    check_watching(watching, values)
     folder = replace_fields(base.folder, values)
     inherited_intervals = [name for name in old.history.derived_intervals if name not in values] if old else []
     derived_intervals = tuple(name for name in INTERVALS if name in inherited_intervals or not getattr(folder, name))
@@ -184,7 +186,10 @@ def resolve_training(
     if dataset.spec.points:
         hyperparameters = card.resolve({**old_options, **options}, points=True)
         if machine.precision in (None, "auto"):
-            setup = replace(setup, precision="fp32", why={**setup.why, "precision": "points need more digits than bf16 has"})
+            setup = choose_setup(replace_fields(machine, {"threads": threads, "precision": "fp32"}))  # decides others, too
+            setup = replace(setup, why={**setup.why, "precision": "points need more digits than bf16 has"})
+    if values.get("products") and not setup.products:
+        progress.say(f"--products has no effect: {setup.why['products']}")
     if old and dataset.fingerprint != old.data.fingerprint:
         progress.say(describe_other_data(old, dataset))
     if dataset.rejects:
@@ -310,6 +315,14 @@ def check_before_reading(
             32, 32
         ):  # so it does not depend on the images
             raise LeafwingError(problem)
+
+
+def check_watching(watching: HealthSettings, values: Mapping[str, Any]) -> None:
+    """Raises InvalidOption if the user chose a number of rollbacks, but not to roll back."""
+    if "max_rollbacks" in values and watching.health != "rollback":
+        raise InvalidOption(
+            "max_rollbacks", values["max_rollbacks"], "needs --health rollback, without which nothing rolls back"
+        )
 
 
 def describe_held_out(number: int, n: int, from_pictures: bool) -> str:

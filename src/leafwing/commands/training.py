@@ -18,7 +18,14 @@ from leafwing.commands.feeding import held_out_batches, reload_data, split_data,
 from leafwing.commands.first_checks import check_training
 from leafwing.commands.hardware import divide_threads, slow_here
 from leafwing.commands.launching import join_processes
-from leafwing.commands.plan import build_training, changed_machine, fit_to_length, new_training, resolve_training
+from leafwing.commands.plan import (
+    build_training,
+    changed_machine,
+    check_watching,
+    fit_to_length,
+    new_training,
+    resolve_training,
+)
 from leafwing.commands.recommend import fill_in
 from leafwing.commands.retuning import build_phases, changes_of, check_changes, check_values, describe_change, timeline
 from leafwing.commands.session import run_session, sheet_rows, tensorboard_writer
@@ -127,6 +134,10 @@ def train(
             progress.say(
                 f"critics see changed images by default in {plan.card.name}: --augment {training.game.augment}; none turns it off"
             )
+        if "augment" in values and training.engine.augmentation and len(training.engine.optimisers) < 2:
+            progress.say(
+                f"--augment {values['augment']} has no effect: only one network is trained, and none that judges its pictures"
+            )
         for note in training.game.notes:
             if note not in plan.notes:
                 progress.say(note)
@@ -193,6 +204,7 @@ def resume(
     unread = Run.open(run, root=root)
     refuse_other_names(unread, options)
     check_values(unread, options, known)
+    check_watching(replace_fields(unread.settings.watching, watching_changes), watching_changes)
     from leafwing.engine.probe import phase_changes
 
     with join_processes(ADVICE) as processes:
