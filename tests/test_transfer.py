@@ -164,6 +164,8 @@ def test_the_run_may_be_under_another_root_or_in_a_folder_with_an_at_sign(earlie
         with pytest.raises(LeafwingError, match=message):
             find_start(option, root)
     run = leafwing.train("digits", "dcgan", root=root, start="1", **{**TINY, "images": 8}, ema=50)
+    assert run.history.before == 64
+    assert leafwing.train("digits", "dcgan", root=root, start="2", **{**TINY, "images": 8}, ema=50).history.before == 64 + 8
     assert run.history.start.folder == str((root / "0001-x@2").resolve())
 
 
@@ -225,13 +227,22 @@ def test_layers_that_are_never_trained_do_not_count() -> None:
     [
         ("D", "must be players and numbers"),
         ("E:1", "no player 'E'; available: G, D"),
-        ("D:9", r"D has 3 layers; at most 2 can be frozen"),
+        ("D:9", r"D has 3 trained layers; at most 2 can be frozen"),
+        ("D:1,G:1,D:2", "names the player D twice"),
         ("D:x", "freeze"),
     ],
 )
 def test_freezing_what_is_not_there(option: str, message: str) -> None:
     with pytest.raises(InvalidOption, match=message):
         freeze(build("dcgan", PICTURES), option)
+
+
+def test_a_player_with_a_single_layer_or_none_cannot_be_frozen() -> None:
+    game = build("dcgan", PICTURES)
+    for layers, number in ((torch.nn.Linear(2, 2), "1 trained layer"), (torch.nn.ReLU(), "0 trained layers")):
+        game.players["D"].net = torch.nn.Sequential(layers)
+        with pytest.raises(InvalidOption, match=f"D has {number}; nothing of it can be frozen"):
+            freeze(game, "D:1")
 
 
 def test_from_the_command_line(earlier: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -67,6 +67,7 @@ class Start:
         images: its checkpoint.
         sha256: hash of the file of weights.
         loaded, of: number of tensors that were loaded, of those of the new networks.
+        before: the images that the weights were trained on with which that run began.
     """
 
     folder: str
@@ -74,6 +75,7 @@ class Start:
     sha256: str
     loaded: int
     of: int
+    before: int = 0
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,7 @@ class History:
     @property
     def before(self) -> int:
         """The images that the weights were trained on with which training began; 0 for random ones."""
-        return self.start.images if self.start else 0
+        return self.start.before + self.start.images if self.start else 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leafwing.machine import cores
+from leafwing.quantities import plural
 from leafwing.settings import HardwareSettings, replace_fields
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def slow_here(
         who = f"{threads} CPU threads" + (f" in each of {count} processes" if count > 1 else "")
         rounding = ", and then the weights match up to rounding" if run else ""
         texts.append(
-            f"{who} share {available} core{'s' * (available > 1)} and wait for each other: --threads {max(1, available // count)} is "
+            f"{who} share {plural(available, 'core')} and wait for each other: --threads {max(1, available // count)} is "
             f"faster{rounding}"
         )
     return texts

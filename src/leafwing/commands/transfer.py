@@ -11,7 +11,7 @@ from leafwing import weights_file
 from leafwing.config import DataConfig, Start
 from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
 from leafwing.files import digest
-from leafwing.quantities import count
+from leafwing.quantities import count, plural
 from leafwing.runs import ROOT, Run
 
 if TYPE_CHECKING:
@@ -115,7 +115,8 @@ def start_from(game: Game, option: str, say: Callable[[str], None] = lambda text
         shown = ", ".join(missing[:6]) + (f" and {len(missing) - 6} more" if len(missing) > 6 else "")
         say(f"not there or of another shape, so they begin anew: {shown}")
     game.pretrained = sorted({*game.pretrained, *run.pretrained})  # its critic looked through them, so these weights did
-    return Start(str(run.folder.resolve()), images, digest(run.weights()[images]), len(fitting), len(ours))
+    sha256 = digest(run.weights()[images])
+    return Start(str(run.folder.resolve()), images, sha256, len(fitting), len(ours), run.history.before)
 
 
 def start_again(game: Game, start: Start) -> None:
@@ -137,8 +138,9 @@ def freeze(game: Game, option: str, say: Callable[[str], None] = lambda text: No
     A layer is a convolution or a linear layer, with what follows it up to the next one; statistics of normalisation are still updated.
 
     Raises:
-        InvalidOption: not such a list, no such player, or not so many layers.
+        InvalidOption: not such a list, no such player or one that is named twice, or not so many layers.
     """
+    named: set[str] = set()
     for part in option.split(","):
         name, separator, number = part.strip().partition(":")
         if not separator:
@@ -146,9 +148,13 @@ def freeze(game: Game, option: str, say: Callable[[str], None] = lambda text: No
         layers = count(number, "freeze")
         if name not in game.players:
             raise InvalidOption("freeze", option, f"no player {name!r}{did_you_mean(name, game.players)}")
+        if name in named:
+            raise InvalidOption("freeze", option, f"names the player {name} twice")
+        named.add(name)
         names = freeze_layers(game.players[name].net, layers)
         if layers >= len(names):
-            raise InvalidOption("freeze", option, f"{name} has {len(names)} layers; at most {len(names) - 1} can be frozen")
+            most = f"at most {len(names) - 1}" if len(names) > 1 else "nothing of it"
+            raise InvalidOption("freeze", option, f"{name} has {plural(len(names), 'trained layer')}; {most} can be frozen")
         say(f"frozen: the layers {', '.join(names[:layers])} of {name}")
 
 
