@@ -96,7 +96,7 @@ def test_labels_are_used_where_each_class_has_enough_images() -> None:
     assert "ask for a class" in " ".join(enough.reasons)
     advice = few.reasons[0].partition("labels are not used (--")[2].removesuffix(" would)")
     advised = {name.replace("-", "_"): value for name, value in (item.split(" ") for item in advice.split(" --"))}
-    expected = {"recipe": enough.recipe, **enough.options, "augment": "diff"}
+    expected = {"recipe": enough.recipe, **enough.options, "augment": rule.AUGMENT}
     assert {name: parse(value) for name, value in advised.items()} == expected
 
 
@@ -117,7 +117,7 @@ def parse(value: str) -> str | float:
 
 def test_critics_see_changed_images_where_there_are_few() -> None:
     few, many = (choose(Facts("images", n), constant(100)) for n in (rule.FEW - 1, rule.FEW))
-    assert few.settings["augment"] == "diff"
+    assert few.settings["augment"] == rule.AUGMENT
     assert "augment" not in many.settings
 
 
@@ -155,7 +155,7 @@ def test_training_without_a_recipe_says_what_was_chosen_and_why(tmp_path: Path) 
     assert "24 images" in listener.lines[at + 1]
     assert run.options["width"] == 8  # the user's
     assert run.options["ema"] == choose(Facts("images", 24, images=16), never).options["ema"]
-    assert run.settings.critic.augment == "diff"
+    assert run.settings.critic.augment == rule.AUGMENT
     named = leafwing.train(source, run.recipe, images=16, out=tmp_path / "named", progress=listener, **TINY)
     assert named.settings.critic.augment is None
 

@@ -42,6 +42,8 @@ AVERAGED = 10_000
 with this batch size."""
 FEW = 10_000
 """With fewer images, critics see augmented ones. Measured with 500 and 4,638; the limit is assumed."""
+AUGMENT = "diff:color,translation"
+"""The augmentation. Measured on 4,638 cats at 64 px: with cutout, a fifth of the samples had grey rectangles, and KID was higher."""
 OF_A_CLASS = 100
 """Images of the smallest class from which on labels are used, so that one can ask for a class; assumed."""
 CONDITION_SCALE = 4.0
@@ -162,9 +164,9 @@ def generation(facts: Facts, width: int | None = None) -> Choice:
         reasons.append(f"condition-scale {CONDITION_SCALE:g}: labels count more in G's input, and take effect sooner")
     settings: dict[str, Any] = {}
     if facts.pictures < FEW and facts.may_augment:
-        settings["augment"] = "diff"
+        settings["augment"] = AUGMENT
         reasons.append(
-            f"augment diff: with fewer than {FEW:,} images D sees them with random changes, so that it cannot memorise them"
+            f"augment {AUGMENT}: with fewer than {FEW:,} images D sees them with random changes, so that it cannot memorise them"
         )
     if facts.smallest is not None and not labelled:
         with_labels = {**options, "condition_scale": CONDITION_SCALE, **settings}
