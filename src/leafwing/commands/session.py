@@ -85,11 +85,11 @@ def run_session(
     with ExitStack() as stack:
         stop_requested = stack.enter_context(stop_requests())
 
-        def check(images: int) -> str | None:
-            """Measures a checkpoint; returns why training should stop, if it should. A signal meanwhile says what happens."""
+        def check(images: int) -> str:
+            """Measures a checkpoint; returns why training should stop, empty if it should not. A signal meanwhile says what happens."""
             how = "giving up" if processes.world_size == 1 else "after"
             stop_requested.announce = partial(progress.say, f"stopping: {how} the measurement of this checkpoint")
-            reason = stopping.check(images, stop_requested.is_set) if stopping else None
+            reason = stopping.check(images, stop_requested.is_set) if stopping else ""
             stop_requested.announce = None
             return reason
 

@@ -147,7 +147,8 @@ class Augmentation(nn.Module):
             if self.option.probability < 1:
                 chosen = augment.gate(images, self.option.probability)[:, None, None, None]
                 images = torch.where(chosen, images, before)
-                beside = None if beside_before is None else torch.where(chosen, beside, to_fp32(beside_before))
+                if beside is not None and beside_before is not None:
+                    beside = torch.where(chosen, beside, to_fp32(beside_before))
         return images if beside is None else (images, beside)
 
     def _changes(self) -> list[tuple[bool, Callable[[Tensor], Tensor]]]:
