@@ -86,7 +86,7 @@ def run_session(
         stop_requested = stack.enter_context(stop_requests())
 
         def check(images: int) -> str:
-            """Measures a checkpoint; returns why training should stop, empty if it should not. A signal meanwhile says what happens."""
+            """Measures a checkpoint; returns why training should stop, if it should. A signal meanwhile says what happens."""
             how = "giving up" if processes.world_size == 1 else "after"
             stop_requested.announce = partial(progress.say, f"stopping: {how} the measurement of this checkpoint")
             reason = stopping.check(images, stop_requested.is_set) if stopping else ""
