@@ -14,7 +14,9 @@ from PIL import Image
 import bare_run
 import leafwing
 import saved_run
-from leafwing.calls import checked
+from leafwing import cli
+from leafwing.calls import checked, hints_of, kinds_of
+from leafwing.commands.transfer import find_start
 from leafwing.errors import LeafwingError
 from leafwing.recipes import build, find
 from tiny import PICTURES
@@ -114,6 +116,59 @@ def test_a_path_or_a_device_may_stand_for_text(model: leafwing.Model, tmp_path: 
 def test_numbers_may_be_text(model: leafwing.Model) -> None:
     assert torch.equal(model.sample("2", seed="3"), model.sample(2, seed=3))  # type: ignore[arg-type]
     assert model.grid("4").size == model.grid(4).size  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The user's folder, with a run `0001-mine`; the current folder is another one."""
+    folder = tmp_path / "home"
+    folder.mkdir()
+    monkeypatch.setenv("HOME", str(folder))
+    saved_run.save(folder / "0001-mine", PICTURES, saved_run.PLAIN)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    return folder
+
+
+def test_the_folder_of_the_user_may_be_written_as_in_a_shell(home: Path) -> None:
+    assert leafwing.Model.load("~/0001-mine", trust=True).images == saved_run.IMAGES
+    assert leafwing.Model.load(1, root=Path("~"), trust=True).images == saved_run.IMAGES  # type: ignore[arg-type]
+    assert [row["run"] for row in leafwing.list_runs("~")] == ["0001-mine"]
+    written = leafwing.sample("~/0001-mine", 2, out="~/new/x.png", trust=True, progress=False)
+    assert written == home / "new" / "x.png"
+    assert written.is_file()
+    film = leafwing.Model.load("1", root="~", trust=True).film(2, seconds=0.1)
+    assert film.save("~/f.webp") == home / "f.webp"
+    assert find_start(f"~/0001-mine@{saved_run.IMAGES}")[0].folder == home / "0001-mine"
+    assert bare_run.create(Path("~/other")).folder == home / "other"
+    assert list(Path().iterdir()) == []
+
+
+def test_a_user_that_does_not_exist_is_the_name_of_a_folder() -> None:
+    for call in (
+        lambda: leafwing.doctor("~nobody-at-all/x"),
+        lambda: leafwing.train("digits", "~nobody-at-all/x.py"),
+        lambda: leafwing.translate("~nobody-at-all/x", "y"),
+    ):
+        with pytest.raises(LeafwingError, match="~nobody-at-all/x"):
+            call()
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_paths_are_annotated_as_paths(name: str) -> None:
+    """Only these are examined."""
+    hints = hints_of(inspect.unwrap(getattr(leafwing, name)))
+    for argument in {"run", "root", "out", "replay", "weights"} & hints.keys():
+        assert Path in (kinds_of(hints[argument]) or ()), argument
+
+
+def test_the_command_line_expands_what_shells_leave(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["sample", "~/0001-mine", "-n", "2", "--out=~/y.png", "--trust"]) == 0
+    assert cli.run(["runs", "--root=~/"]) == 0
+    out, err = capsys.readouterr()
+    assert f"{home / 'y.png'}\n" in out
+    assert "0001-mine" in out, err
+    assert list(Path().iterdir()) == []
 
 
 def test_arguments_that_need_a_name_are_not_counted_as_those_without() -> None:

@@ -33,7 +33,7 @@ def checked(function: Function) -> Function:
     """A public function or method that checks its arguments, as far as its signature decides.
 
     A call raises LeafwingError for an argument that does not exist, one that is missing, and a plain value where the annotation has
-    another type. Text that is a number is a number where one is expected, and the other way round.
+    another type. Text that is a number is a number where one is expected, and the other way round. `~` in paths is the user's folder.
     """
     signature = inspect.signature(function)
     single = [
@@ -148,12 +148,15 @@ def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
 
 
 def convert(function: Callable[..., Any], name: str, value: Any, kind: Any) -> Any:
-    """A value as its annotation says: a number for text that is one, text for a number, a path or torch's device; otherwise unchanged.
+    """A value as its annotation says: a number for text that is one, text for a number, a path or torch's device, a path without `~`;
+    otherwise unchanged.
 
     Raises:
         LeafwingError: a plain value of another kind, or any value of another kind than text and paths where only these are expected.
     """
     kinds = kinds_of(kind)
+    if kinds and Path in kinds and isinstance(value, str | Path) and str(value).startswith("~"):
+        value = type(value)(os.path.expanduser(value))  # the folder of the user, as shells write ~
     if kinds and int in kinds and not isinstance(value, bool) and isinstance(value, Integral):
         return int(value)  # numpy's are no seeds for torch
     if kinds is None or any(fits(value, one) for one in kinds):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -100,7 +101,7 @@ class Film:
             LeafwingError: another file type, or PyAV is not installed.
             StorageError: the file cannot be written.
         """
-        reporter, path = reporter_of(progress), Path(path)
+        reporter, path = reporter_of(progress), Path(os.path.expanduser(path))
         if note := films.write(path, self.frames, self.step):
             reporter.say(f"{path}: {note}")
         return path

@@ -564,7 +564,8 @@ def refuse_existing(out: str | Path | None) -> None:
 
 def folders(root: str | Path = ROOT) -> list[Path]:
     """The run folders in a folder, sorted by name."""
-    return sorted(path.parent for path in Path(root).glob("*/run.json") if not path.parent.name.startswith("."))
+    paths = Path(os.path.expanduser(root)).glob("*/run.json")
+    return sorted(path.parent for path in paths if not path.parent.name.startswith("."))
 
 
 def trained_last(existing: Iterable[Path]) -> Path:

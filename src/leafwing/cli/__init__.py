@@ -17,7 +17,7 @@ from cyclopts import App
 from cyclopts.exceptions import CycloptsError
 
 from leafwing import __version__
-from leafwing.cli.shared import is_distributed, option_values
+from leafwing.cli.shared import expand_home, is_distributed, option_values
 from leafwing.cli.streams import Steady
 from leafwing.errors import INTERRUPTED, InvalidOption, LeafwingError, stop_like_ctrl_c, visible
 from leafwing.quantities import real
@@ -71,6 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run(words: list[str]) -> int:
     """Runs one command line and returns its exit code."""
+    words = [expand_home(word) for word in words]
     if words[:1] == ["help"]:
         words = [*words[1:], "--help"]
     try:

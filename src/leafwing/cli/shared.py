@@ -157,6 +157,12 @@ def check_order(command: str, run: str, pictures: str) -> None:
         raise LeafwingError(f"{command}: the run comes first: type leafwing {command} {shlex.join([pictures, run])}")
 
 
+def expand_home(word: str) -> str:
+    """A word of the command line with the user's folder for `~/`, which shells replace only where a word begins: `--out=~/a.png`."""
+    option, equals, value = word.partition("=") if word.startswith("-") else ("", "", word)
+    return option + equals + os.path.expanduser(value) if value.startswith("~/") else word
+
+
 def option_values(words: Sequence[str]) -> dict[str, str]:
     """Each word of a command line with its value: the part after `=`, else the next word. The first of equal words counts."""
     values: dict[str, str] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from inspect import signature
 from pathlib import Path
@@ -46,10 +47,8 @@ def train_or_resume(
                 "the length would follow from it"
             )
         return train(source, recipe, out=out, progress=progress, **options)
-    copy = Path(out) / "recipe.py"
-    trust = (
-        recipe is not None and Path(recipe).is_file() and copy.is_file() and Path(recipe).read_bytes() == copy.read_bytes()
-    )
+    copy, file = Path(out) / "recipe.py", Path(os.path.expanduser(recipe or ""))
+    trust = file.is_file() and copy.is_file() and file.read_bytes() == copy.read_bytes()
     run, more = Run.open(out, trust=trust), options.get("images")
     again, second, unused = sources_again(run, source, options.get("input"), progress)
     if unused := [*differences(run, recipe, options), *unused]:

@@ -57,7 +57,7 @@ def find_pictures(pictures: str | Path) -> Path:
     from leafwing.data.opening import require_packages
     from leafwing.data.sources import RUN_FILES
 
-    path = Path(pictures).expanduser()
+    path = Path(os.path.expanduser(pictures))
     if all((path / file).is_file() for file in RUN_FILES):
         raise LeafwingError(f"{path} is a run folder, whose sheets show many samples each: give single pictures")
     if not str(pictures) or not os.path.exists(path):

@@ -37,6 +37,7 @@ def find_start(option: str, root: str | Path = ROOT) -> tuple[Run, int]:
     Raises:
         LeafwingError: no such run or checkpoint.
     """
+    option = os.path.expanduser(option)
     name, separator, checkpoint = option.rpartition("@")
     is_folder = os.path.isdir(option) or os.path.isdir(os.path.join(root, option))
     if is_folder or not separator or len(Path(checkpoint).parts) > 1:  # an @ in the name of a folder

@@ -52,7 +52,7 @@ def find(source: str | Path) -> str | Path:
         )
     if isinstance(source, str) and is_built_in(source):
         return source
-    path = Path(text).expanduser()
+    path = Path(os.path.expanduser(text))  # unlike `Path.expanduser` it keeps the names of unknown users
     try:
         exists = bool(text) and path.exists()
     except (OSError, ValueError):  # too long, or with a zero byte

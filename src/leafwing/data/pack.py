@@ -118,7 +118,7 @@ class AcceptedImage:
 def cache_folder(cache: str | os.PathLike[str] | None) -> Path:
     """The folder of packs: the argument, else LEAFWING_CACHE, else the user's cache folder."""
     if folder := cache or os.environ.get("LEAFWING_CACHE"):
-        return Path(folder).expanduser()
+        return Path(os.path.expanduser(folder))
     from platformdirs import user_cache_dir
 
     return Path(user_cache_dir("leafwing"))

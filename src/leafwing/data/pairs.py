@@ -136,7 +136,7 @@ def name_in(place: object, option: str | None) -> str | None:
     Raises:
         LeafwingError: a CSV file elsewhere, which can only be a list of pairs.
     """
-    path = Path(option or "").expanduser()
+    path = Path(os.path.expanduser(option or ""))
     if option is None or path.suffix.lower() != ".csv" or not path.is_file():
         return option
     if isinstance(place, Path) and path.resolve().is_relative_to(place.resolve()):

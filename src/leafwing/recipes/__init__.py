@@ -14,6 +14,7 @@ import importlib
 import importlib.util
 import json
 import math
+import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
@@ -213,7 +214,7 @@ def locate(recipe: str) -> Path:
         LeafwingError: no such recipe; the message lists the available ones.
     """
     if recipe.endswith(".py") or "/" in recipe or "\\" in recipe:
-        path = Path(recipe).expanduser()
+        path = Path(os.path.expanduser(recipe))
         if not path.is_file():
             raise LeafwingError(
                 f"no recipe file {recipe}: give a .py file that defines one function with the same name as the file"
