@@ -103,6 +103,39 @@ def test_images_from_python_where_only_paths_are_read_are_refused_in_short(image
         assert len(str(error.value)) < 600
 
 
+def test_a_model_is_no_run(model: leafwing.Model, tmp_path: Path) -> None:
+    for call in (
+        lambda: leafwing.evaluate(model),  # type: ignore[arg-type]
+        lambda: leafwing.sample(model, 16),  # type: ignore[arg-type]
+        lambda: leafwing.train(replay=model),  # type: ignore[arg-type]
+        lambda: leafwing.train_or_resume(replay=model, out=tmp_path / "run"),
+        lambda: leafwing.Model.load(model),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(
+            LeafwingError, match=r"must be text or a path or a Run.*not Model; a Model does not know its folder"
+        ):
+            call()
+    for value in (["a"], None, object()):
+        with pytest.raises(
+            LeafwingError, match=r"sample: run=.*: must be text or a path or a Run, not \w+\. run: the run, its"
+        ):
+            leafwing.sample(value)  # type: ignore[arg-type]
+    with pytest.raises(LeafwingError, match="no run '7'"):
+        leafwing.sample(np.int64(7), root=tmp_path)  # type: ignore[arg-type]
+
+
+def test_a_list_of_files_is_not_an_array(tmp_path: Path) -> None:
+    run = bare_run.create(tmp_path / "run")
+    for call in (
+        lambda: leafwing.score(run, ["a.png"]),  # type: ignore[arg-type]
+        lambda: leafwing.translate(run, (Path("a.png"),)),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(LeafwingError, match=r"not (list|tuple); give the folder, or an archive, that has these files"):
+            call()
+    with pytest.raises(LeafwingError, match=r"out=\['a'\]: must be text or a path or None, not list\. out: output path"):
+        leafwing.sample(run, out=["a"])  # type: ignore[arg-type]
+
+
 def test_a_path_or_a_device_may_stand_for_text(model: leafwing.Model, tmp_path: Path) -> None:
     """Of settings too; see `test_settings`."""
     with pytest.raises(LeafwingError, match=r"no recipe file .*mine.py"):

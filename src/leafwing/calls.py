@@ -163,21 +163,29 @@ def convert(function: Callable[..., Any], name: str, value: Any, kind: Any) -> A
         return value
     if str in kinds and (isinstance(value, os.PathLike) or type(value).__name__ == "device"):
         return str(value)
-    is_text = {*kinds} <= {str, Path, type(None)}
+    is_text = all(one in (str, type(None)) or issubclass(one, os.PathLike) for one in kinds)
     if not isinstance(value, PLAIN) and not is_text:
         return value
     if isinstance(value, str) and {int, float} & {*kinds}:
         for number in (int, float):
             with suppress(ValueError):
                 return number(value)
-    if isinstance(value, int | float) and not isinstance(value, bool) and str in kinds:
+    if not isinstance(value, bool) and isinstance(value, Real) and str in kinds:
         return str(value)
     words = " or ".join(dict.fromkeys(WORDS.get(one, f"a {one.__name__}") for one in kinds))
-    instead = ""
-    if is_text and Path in kinds and hasattr(value, "__len__"):
-        instead = "; save images with numpy.save('images.npy', images) and give that path"
-    reason = f"must be {words}, not {type(value).__name__}{instead}. {about(function, name)}{advice(function)}"
+    reason = f"must be {words}, not {type(value).__name__}{instead(name, value)}. {about(function, name)}{advice(function)}"
     raise InvalidOption(name, value, reason, owner=label(function))
+
+
+def instead(name: str, value: Any) -> str:
+    """What to give for a value where a path is expected, for the arguments of which this can be said; else empty."""
+    if name in ("run", "replay"):
+        return "; a Model does not know its folder" if type(value).__name__ == "Model" else ""
+    if name not in ("source", "data", "pictures") or not hasattr(value, "__len__"):
+        return ""
+    if isinstance(value, list | tuple) and all(isinstance(item, str | os.PathLike) for item in value):
+        return "; give the folder, or an archive, that has these files and no others"
+    return "; save images with numpy.save('images.npy', images) and give that path"
 
 
 def about(function: Callable[..., Any], name: str) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from leafwing import recipes
+from leafwing.calls import checked
 from leafwing.commands.first_checks import reading_options
 from leafwing.commands.training import resume, train
 from leafwing.errors import LeafwingError
@@ -46,7 +47,7 @@ def train_or_resume(
                 "--or-resume needs --images, the length over all jobs, or --recipe: --time is that of one job, and without a recipe "
                 "the length would follow from it"
             )
-        return train(source, recipe, out=out, progress=progress, **options)
+        return checked(train)(source, recipe, out=out, progress=progress, **options)
     copy, file = Path(out) / "recipe.py", Path(os.path.expanduser(recipe or ""))
     trust = file.is_file() and copy.is_file() and file.read_bytes() == copy.read_bytes()
     run, more = Run.open(out, trust=trust), options.get("images")
