@@ -12,7 +12,7 @@ from functools import cache, wraps
 from numbers import Integral, Real
 from pathlib import Path
 from types import FunctionType, UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
 from leafwing.option_names import OPTIONS, find
@@ -203,6 +203,8 @@ def kinds_of(kind: Any) -> tuple[type, ...] | None:
     if get_origin(kind) in (Union, UnionType):
         parts = [kinds_of(part) for part in get_args(kind)]
         return None if None in parts else tuple(one for part in parts if part for one in part)
+    if get_origin(kind) is Literal:
+        return tuple(type(value) for value in get_args(kind))
     base = get_origin(kind) or kind
     if base is None:
         return (type(None),)

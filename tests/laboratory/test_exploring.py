@@ -14,7 +14,7 @@ from PIL import Image
 
 import leafwing
 from leafwing import cli, commands
-from leafwing.commands.explore import Inputs, explore, folder_name
+from leafwing.commands.explore import Inputs, explore, folder_name, read_options
 from leafwing.errors import LeafwingError
 from leafwing.laboratory import INPUTS, TOOLS, option_check, tool
 from leafwing.metrics import features
@@ -48,6 +48,40 @@ def test_every_tool_is_a_function_whose_options_are_explained(name: str) -> None
         assert not {"data", "held_out"} & set(others), "options must be checked before real images are read"
     else:
         assert set(inspect.signature(check).parameters) <= set(parameters) - {"data", "held_out"}
+
+
+@every_tool
+def test_a_value_of_another_kind_is_refused_by_every_option(name: str) -> None:
+    function = tool(name)
+    for option in inspect.signature(function).parameters.keys() - {*INPUTS, "model"}:
+        for value in (np.arange(3), object(), {"a": 1}):
+            with pytest.raises(LeafwingError, match=rf"{option}=.*must be"):
+                read_options(function, {option: value})
+
+
+def test_options_from_python_are_written_as_on_the_command_line_or_as_lists() -> None:
+    for name, given, expected in (
+        ("interpolate", {"steps": "5", "samples": [3, 5, 8]}, {"steps": 5, "samples": "3,5,8"}),
+        ("interpolate", {"seconds": "2.5", "latents": "a.npy"}, {"seconds": 2.5, "latents": Path("a.npy")}),
+        ("directions", {"k": np.int64(2), "reach": 1}, {"k": 2, "reach": 1.0}),
+        ("truncate", {"psi": (0.5, 1.0), "columns": 4.0}, {"psi": "0.5,1.0", "columns": 4}),
+        ("truncate", {"psi": 0.5}, {"psi": "0.5"}),
+        ("complete", {"mask": "left"}, {"mask": "left"}),
+        ("complete", {"mask": "left.png"}, {"mask": Path("left.png")}),
+        ("arithmetic", {"a": None}, {"a": None}),
+    ):
+        read = read_options(tool(name), given)
+        assert repr(sorted(read.items())) == repr(sorted(expected.items()))
+    for options, message in (
+        ({"steps": 5.5}, r"steps=5\.5: must be a whole number"),
+        ({"steps": True}, "steps=True: must be a number"),
+        ({"steps": "many"}, "interpolate: steps='many': must be a number, not str. steps: images per row"),
+        ({"seconds": float("nan")}, "seconds=nan: must be a finite number"),
+        ({"latents": np.zeros((2, 8))}, "latents=.*must be a path or None, not ndarray. latents: an .npz or .npy file"),
+        ({"interpolation": ["linear"]}, "interpolation=.*must be text, not list"),
+    ):
+        with pytest.raises(LeafwingError, match=message):
+            read_options(tool("interpolate"), options)
 
 
 def test_a_folder_is_named_by_images_tool_and_seed_and_a_hash_if_other_options_are_changed() -> None:

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 from leafwing import files, notebook, optional
+from leafwing.calls import convert
 from leafwing.commands.first_checks import check_run
 from leafwing.commands.selection import require_packages
 from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
 from leafwing.progress import Progress, Reporter, reporter_of
+from leafwing.quantities import real
 from leafwing.runs import LABORATORY, ROOT, Run
 
 if TYPE_CHECKING:
@@ -80,7 +82,7 @@ def explore(
         trust: execute the run's `recipe.py` even if it is not an installed recipe.
         root: folder that contains the numbered run folders.
         progress: True or None: shown; False: not; or a `leafwing.Reporter`, which receives messages and progress.
-        **options: options of the tool.
+        **options: options of the tool; where the command line takes several values with commas between them, also a list.
 
     Raises:
         LeafwingError: invalid input, or the run lacks something that the tool needs; nothing was written.
@@ -108,8 +110,7 @@ def explore(
     for name in options:
         if name not in names:
             raise LeafwingError(f"{tool} has no option {name!r}{did_you_mean(name, names)}")
-    options = with_paths(function, options)
-    check_choices(function, options)
+    options = read_options(function, options)
     if features not in FEATURES:
         raise LeafwingError(f"no feature network {features!r}{did_you_mean(features, list(FEATURES))}")
     if out is not None and Path(out).exists():
@@ -154,23 +155,46 @@ def explore(
     return Exploration(target, document, tuple(write(finding, document, target, progress)))
 
 
-def check_choices(tool: Callable[..., Finding], options: Mapping[str, Any]) -> None:
-    """Raises LeafwingError for an option with a fixed set of values that has another value."""
-    hints = get_type_hints(tool)
-    for name, value in options.items():
-        if get_origin(hints[name]) is Literal and value not in get_args(hints[name]):
-            raise InvalidOption(name, value, f"choose from {', '.join(get_args(hints[name]))}")
+def read_options(tool: Callable[..., Finding], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options as a tool takes them, from what the command line has read and from what users of Python write.
+
+    Lists become the texts with commas that a command line has, numbers that are texts become numbers, and names of files paths.
+
+    Raises:
+        LeafwingError: a value of another kind, or none of the values that an option has.
+    """
+    result = {}
+    for name, hint in get_type_hints(tool).items():
+        if name not in options:
+            continue
+        value, kinds = options[name], get_args(hint) or (hint,)
+        texts = [text for kind in (hint, *kinds) if get_origin(kind) is Literal for text in get_args(kind)]
+        if str in kinds and isinstance(value, list | tuple):
+            value = ",".join(map(str, value))
+        value = convert(tool, name, value, hint)
+        if Path in kinds and isinstance(value, str) and value not in texts:
+            value = Path(value)
+        elif texts and isinstance(value, str) and value not in texts:
+            raise InvalidOption(name, value, f"choose from {', '.join(texts)}")
+        elif hint in (int, float):
+            value = _number(name, value, hint)
+        result[name] = value
+    return result
 
 
-def with_paths(tool: Callable[..., Finding], options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options in which files that are named by a text are paths; other texts that an option takes stay."""
-    hints = get_type_hints(tool)
+def _number(name: str, value: Any, kind: type) -> Any:
+    """A number of a type.
 
-    def is_file(value: Any, kinds: tuple[Any, ...]) -> bool:
-        texts = [text for kind in kinds for text in get_args(kind)]
-        return isinstance(value, str) and Path in kinds and str not in kinds and value not in texts
-
-    return {name: Path(value) if is_file(value, get_args(hints[name])) else value for name, value in options.items()}
+    Raises:
+        InvalidOption: not a number, or not a whole one.
+    """
+    try:
+        number = real(value)
+    except ValueError as error:
+        raise InvalidOption(name, value, str(error)) from None
+    if kind is int and not number.is_integer():
+        raise InvalidOption(name, value, "must be a whole number")
+    return kind(number)
 
 
 def plain_options(options: Mapping[str, Any]) -> dict[str, Any]:
