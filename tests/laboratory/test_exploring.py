@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,9 @@ def test_a_tool_writes_figures_images_and_animations(run: Run) -> None:
     assert {path.name for path in explored.files} == {"walks.png", "walk.webp", "latents.npy", "figures.json"}
     document = json.loads((explored.folder / "figures.json").read_text())
     assert document == dict(explored.document)
+    page = (Path(__file__).parents[2] / "docs" / "guide" / "commands.md").read_text().partition("\n## explore\n")[2]
+    listed = re.findall(r"`(\w+)`", page.partition("a `figures.json` (")[2].partition(")")[0])
+    assert listed == [*document]
     assert document["options"]["steps"] == 3
     assert document["tool"] == "interpolate"
     assert document["images"] == 64
