@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -174,6 +175,37 @@ def test_a_run_shows_its_latest_sheet_and_what_it_is(tmp_path: Path) -> None:
     assert "500 of 1,000 images, ended by time_limit" in run._repr_html_()
     assert notebook.picture(IMAGE) in run._repr_html_()
     assert repr(run) == f"Run({str(tmp_path / 'a<b')!r})"
+
+
+def test_a_run_that_is_resumed_elsewhere_shows_its_new_length(tmp_path: Path) -> None:
+    run = bare_run.create(tmp_path / "run")
+    run.stop_reason = "time_limit"
+    other = Run(run.folder)
+    other.update(replace(other.settings, schedule=replace(other.settings.schedule, images=2000)))
+    other.log({"images": 1500})
+    assert "1,500 of 2,000 images, ended by time_limit" in run._repr_html_()
+    other.log({"images": 2000})
+    assert run._repr_html_().endswith("2,000 of 2,000 images</div>")
+
+
+def test_results_stay_the_same_when_the_current_folder_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    saved_run.save(Path("run"), DataSpec.images(16, 16, 3), saved_run.PLAIN)
+    run = Run(Path("run"), trust=True)
+    (run.samples / "000000064.png").write_bytes(IMAGE)
+    Path("walks.png").write_bytes(IMAGE)
+    exploration, sheet = Exploration(Path(), {"words": []}, (Path("walks.png"),)), ContactSheet(Path("walks.png"), {})
+    assert (run.folder, run.samples, str(run)) == (Path("run"), Path("run/samples"), "Run('run')")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")
+    assert notebook.picture(IMAGE) in run._repr_html_()
+    assert notebook.picture(IMAGE) in exploration._repr_html_()
+    assert sheet._repr_png_() == IMAGE
+    assert leafwing.Model.load(run).images == saved_run.IMAGES
+    assert leafwing.sample(run, 2, progress=False).parent == tmp_path / "run" / "outputs"
+    assert run.folder == tmp_path / "run"
+    monkeypatch.chdir(tmp_path)
+    assert run.folder == Path("run")
 
 
 def test_a_model_shows_samples_if_it_generates_images_from_latents(tmp_path: Path) -> None:

@@ -1,11 +1,11 @@
-"""The content of `run.json`: its sections as classes, and reading them from plain JSON; reading files of earlier versions."""
+"""The content of `run.json`: its sections as classes, and reading them from plain JSON; lines of logs; files of earlier versions."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Required, TypedDict
 
 from leafwing import files
 from leafwing.fields import Attributes, Field, Image, Label, Vector, from_dict
@@ -260,6 +260,32 @@ def upgrade_config(config: dict[str, Any]) -> dict[str, Any]:
         new[section] = {name: value for name, value in training.items() if name in names and value is not None}
     new["history"] = {item.name: training[item.name] for item in fields(History) if training.get(item.name) is not None}
     return new
+
+
+class LogRecord(TypedDict, total=False):
+    """A line of `log.jsonl`, as far as commands read it."""
+
+    images: Required[int]
+    seconds: float
+    images_per_second: float
+    losses: dict[str, float]
+    health: dict[str, Any]
+    alarms: list[dict[str, Any]]
+    rolled_back: dict[str, Any]
+
+
+class MetricRow(TypedDict, total=False):
+    """A line of `metrics.jsonl`, as far as commands read it."""
+
+    metric: Required[str]
+    images: Required[int]
+    value: Required[float | None]
+    low: float | None
+    high: float | None
+    better: str
+    by_class: dict[str, float]
+    protocol: dict[str, Any]
+    fingerprint: str
 
 
 RENAMED_SIGNALS = {"echo": "conditional_variety", "held": "held_out_separation"}

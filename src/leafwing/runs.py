@@ -21,11 +21,11 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Required, TypedDict, cast
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from leafwing import files, notebook, recipes, weights_file
 from leafwing.calls import checked_methods
-from leafwing.config import SAVED, Config, DataConfig, convert_json, upgrade_config, upgrade_record
+from leafwing.config import SAVED, Config, DataConfig, LogRecord, MetricRow, convert_json, upgrade_config, upgrade_record
 from leafwing.errors import InvalidOption, LeafwingError, StorageError, nearest
 from leafwing.game import Clock, Game, Recipe
 from leafwing.quantities import count
@@ -38,33 +38,6 @@ ROOT = "runs"
 DAMAGED_LINE = "restore the file from a copy, or delete the line"
 METRICS, LABORATORY, TRANSLATIONS, OUTPUTS = "metrics.jsonl", "explore", "translations", "outputs"
 """The file with the results of `evaluate`, and the folders of `explore`, of `translate`, and of `sample`, `walk` and `reel`."""
-
-
-class LogRecord(TypedDict, total=False):
-    """A line of `log.jsonl`, as far as commands read it."""
-
-    images: Required[int]
-    seconds: float
-    images_per_second: float
-    losses: dict[str, float]
-    health: dict[str, Any]
-    alarms: list[dict[str, Any]]
-    rolled_back: dict[str, Any]
-
-
-class MetricRow(TypedDict, total=False):
-    """A line of `metrics.jsonl`, as far as commands read it."""
-
-    metric: Required[str]
-    images: Required[int]
-    value: Required[float | None]
-    low: float | None
-    high: float | None
-    better: str
-    by_class: dict[str, float]
-    protocol: dict[str, Any]
-    fingerprint: str
-
 
 _WHOLE = ("images", "round", "turn", "taken", "first", "began")
 ResumeState = TypedDict("ResumeState", {**dict.fromkeys(_WHOLE, int), "seconds": float, "optimisers": dict[str, Any]})  # type: ignore[misc]
@@ -88,8 +61,7 @@ class Run:
     """
 
     def __init__(self, folder: str | Path, *, trust: bool = False) -> None:
-        self.folder, self.trust = Path(folder), trust
-        self.samples, self.outputs = self.folder / "samples", self.folder / OUTPUTS
+        self._typed, self._absolute, self.trust = Path(folder), Path(folder).absolute(), trust
         self.stop_reason = ""  # of the last session in this process; see `train`
         path = self.folder / "run.json"
         if not path.is_file():
@@ -119,8 +91,23 @@ class Run:
         self.history, self.pretrained = config.history, config.pretrained
 
     @property
+    def folder(self) -> Path:
+        """The folder as it was written, or its absolute path when that means another one, because the current folder has changed."""
+        return self._typed if self._typed.absolute() == self._absolute else self._absolute
+
+    @property
     def name(self) -> str:
         return self.folder.name
+
+    @property
+    def samples(self) -> Path:
+        """The folder of progress sheets."""
+        return self.folder / "samples"
+
+    @property
+    def outputs(self) -> Path:
+        """The folder of what `sample`, `walk` and `reel` write."""
+        return self.folder / OUTPUTS
 
     def __fspath__(self) -> str:
         return str(self.folder)
@@ -129,11 +116,12 @@ class Run:
         return f"Run({str(self.folder)!r})"
 
     def _repr_html_(self) -> str:
-        """The latest progress sheet, and what it shows, in notebooks."""
+        """The latest progress sheet, and what it shows, in notebooks; as the folder is now, which `resume` may have changed."""
         sheets = sorted(path for path in self.samples.glob("*.png") if path.stem.isdigit())
-        shown, total = (self.records() or [{}])[-1].get("images", 0), self.settings.schedule.images
-        text = f"{self.folder}: {self.recipe} on {self.data.source}, {shown:,} of {total:,} images"
-        text += f", ended by {self.stop_reason}" if self.stop_reason not in ("", "images") else ""
+        current = Run.open(self) if (self.folder / "run.json").is_file() else self
+        shown, total = (self.records() or [{}])[-1].get("images", 0), current.settings.schedule.images
+        text = f"{self.folder}: {self.recipe} on {current.data.source}, {shown:,} of {total:,} images"
+        text += f", ended by {self.stop_reason}" if shown < total and self.stop_reason not in ("", "images") else ""
         return notebook.lines([text]) + (notebook.picture(sheets[-1].read_bytes()) if sheets else "")
 
     @classmethod

@@ -6,7 +6,7 @@ import hashlib
 import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
@@ -43,9 +43,13 @@ class Exploration:
     folder: Path
     document: Mapping[str, Any]
     files: tuple[Path, ...]
+    _absolute: list[Path] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_absolute", [path.absolute() for path in self.files])  # the current folder may change
 
     def _repr_html_(self) -> str:
-        sheets = [path.read_bytes() for path in self.files if path.suffix == ".png" and path.is_file()]
+        sheets = [path.read_bytes() for path in self._absolute if path.suffix == ".png" and path.is_file()]
         return "".join(map(notebook.picture, sheets)) + notebook.lines([*self.document["words"], str(self.folder)])
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from leafwing import notebook
+
+if TYPE_CHECKING:
+    from typing import Self
 
 
 class Rows(list[dict[str, Any]]):
@@ -18,7 +21,12 @@ class Rows(list[dict[str, Any]]):
         return notebook.lines(lead(self)) + notebook.table(head, lines) + notebook.lines(remarks(self))
 
 
-class ContactSheet(NamedTuple):
+class _Sheet(NamedTuple):
+    path: Path
+    content: dict[str, Any]
+
+
+class ContactSheet(_Sheet):
     """What `show` wrote.
 
     Args:
@@ -26,8 +34,12 @@ class ContactSheet(NamedTuple):
         content: the content of the source; see `show`.
     """
 
-    path: Path
-    content: dict[str, Any]
+    _absolute: Path
+
+    def __new__(cls, path: Path, content: dict[str, Any]) -> Self:
+        sheet = super().__new__(cls, path, content)
+        sheet._absolute = path.absolute()  # the current folder may change
+        return sheet
 
     def _repr_png_(self) -> bytes | None:
-        return self.path.read_bytes() if self.path.is_file() else None
+        return self._absolute.read_bytes() if self._absolute.is_file() else None
