@@ -13,6 +13,7 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from leafwing.commands.sample import setting_texts
 from leafwing.conditions import (
     UNSET,
     Examples,
@@ -371,6 +372,14 @@ def test_settings_that_cannot_be_read_are_errors(texts: list[str], message: str)
         parse_settings(texts, EVERYTHING, SPEC)
 
 
+def test_a_single_text_is_one_setting() -> None:
+    assert read_settings("label=3", EVERYTHING, SPEC) == read_settings(["label=3"], EVERYTHING, SPEC) == {"label": "3"}
+    assert setting_texts("label=3") == ["label=3"]
+    for wrong in ("label", ["label", 3], [3], ""):
+        with pytest.raises(LeafwingError, match=r"conditions='(label|3|)': write NAME=VALUE"):
+            read_settings(wrong, EVERYTHING, SPEC)
+
+
 def test_settings_become_conditions_by_field() -> None:
     settings = {"smiling": "1", "caption": "a star", "colour": "red"}
     assert from_settings(EVERYTHING, SPEC, settings) == {
@@ -407,7 +416,7 @@ def test_an_unknown_setting_lists_what_the_run_takes() -> None:
     with pytest.raises(LeafwingError, match="no condition 'input'"):  # images are not written as values
         from_settings(EVERYTHING, SPEC, {"input": "cat.png"})
     with pytest.raises(
-        LeafwingError, match="conditions='label=3': this run was trained without labels, attributes or captions"
+        LeafwingError, match=r"conditions='label=3': this run was trained without labels, attributes or captions"
     ):
         from_settings(Output("image", lambda nets, inputs, clock: inputs.latent), SPEC, {"label": 3})
 

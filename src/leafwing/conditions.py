@@ -91,6 +91,7 @@ def parse_settings(texts: Sequence[str], output: Output, spec: DataSpec) -> dict
     attributes = set(kind.settable) if "attributes" in output.conditions and isinstance(kind, Attributes) else set()
     values: dict[str, str] = {}
     for text in texts:
+        text = str(text)
         parts = re.split(r",(?=[^,=]+=)", text)
         if not attributes.issuperset(part.partition("=")[0].strip() for part in parts):
             parts = [text]
@@ -108,7 +109,7 @@ def parse_settings(texts: Sequence[str], output: Output, spec: DataSpec) -> dict
 def read_settings(
     settings: Sequence[str] | Mapping[str, Any], output: Output, spec: DataSpec, label: str | int | None = None
 ) -> dict[str, Any]:
-    """Settings by name, from a mapping or from texts NAME=VALUE.
+    """Settings by name, from a mapping, or from one or several texts NAME=VALUE.
 
     Args:
         settings: by name, or texts; see `parse_settings`.
@@ -121,7 +122,8 @@ def read_settings(
     """
     if label is not None and "label" not in output.conditions:
         raise InvalidOption("label", label, _lacks(output, spec, "label"))
-    named = dict(settings) if isinstance(settings, Mapping) else {**parse_settings(settings, output, spec)}
+    texts = [settings] if isinstance(settings, str) else settings
+    named = dict(texts) if isinstance(texts, Mapping) else {**parse_settings(texts, output, spec)}
     if label is None:
         return named
     if str(named.get("label", label)) != str(label):

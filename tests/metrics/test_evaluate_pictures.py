@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from PIL import Image
 import leafwing
 from leafwing import cli
 from leafwing.commands import evaluate, evaluate_pictures
-from leafwing.commands.generated import are_pictures, without_hints
+from leafwing.commands.generated import without_hints
+from leafwing.commands.selection import are_pictures
 from leafwing.data import load
 from leafwing.errors import LeafwingError
 from leafwing.metrics import features as networks
@@ -327,6 +329,14 @@ def test_what_is_neither_a_run_nor_pictures_is_refused(
     ):
         assert cli.run(["evaluate", *words, "--root", str(tmp_path)]) == 2
         assert message in capsys.readouterr().err
+
+
+def test_pictures_where_a_run_is_expected_are_referred_to_the_function_for_them(made: Path) -> None:
+    for call, source in ((lambda: evaluate(made, data="photos"), "'photos'"), (lambda: evaluate(str(made)), "source")):
+        with pytest.raises(LeafwingError, match=re.escape(f"leafwing.evaluate_pictures({str(made)!r}, {source})")):
+            call()
+    with pytest.raises(LeafwingError, match="no run 'nothing'"):
+        evaluate("nothing", root=made)
 
 
 def test_the_table_has_no_column_of_checkpoints(made: Path, real: Path, capsys: pytest.CaptureFixture[str]) -> None:

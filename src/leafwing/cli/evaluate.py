@@ -109,8 +109,9 @@ def command(
     from leafwing.commands import generated
     from leafwing.commands.evaluate import evaluate
     from leafwing.commands.figures import as_document, as_text
+    from leafwing.commands.selection import are_pictures
 
-    if generated.are_pictures(run, root):
+    if are_pictures(run, root):
         if data is None:
             raise LeafwingError(
                 f"{run} is not a run folder, because it has no run.json. To evaluate the pictures in it, add real ones: --data SOURCE"

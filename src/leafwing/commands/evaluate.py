@@ -18,6 +18,7 @@ from leafwing.commands.real_data import RealData, load_real_data, protocol_for, 
 from leafwing.commands.results import Rows
 from leafwing.commands.selection import (
     WITHOUT_NETWORK,
+    are_pictures,
     augmentation_of,
     check_metrics,
     require_classifier,
@@ -103,6 +104,12 @@ def evaluate(
     Raises:
         LeafwingError: invalid input; completed results are kept.
     """
+    if not isinstance(run, Run) and are_pictures(run, root):
+        real = "source" if data is None else repr(str(data))
+        raise LeafwingError(
+            f"{run} is not a run folder, because it has no run.json. To evaluate the pictures in it: "
+            f"leafwing.evaluate_pictures({str(run)!r}, {real})"
+        )
     opened = Run.open(run, root=root, trust=trust)
     checkpoints = select_checkpoints(opened, checkpoint)
     named = [] if metrics is None else check_metrics(metrics, opened.spec.points, opened.data.source)

@@ -19,11 +19,11 @@ from leafwing.commands.figures import as_row
 from leafwing.commands.first_checks import require_folder
 from leafwing.commands.real_data import MIN_SAMPLES, default_samples, report_caveats
 from leafwing.commands.results import Rows
-from leafwing.commands.selection import WITHOUT_NETWORK, check_metrics, require_classifier, require_packages
+from leafwing.commands.selection import WITHOUT_NETWORK, check_metrics, is_run, require_classifier, require_packages
 from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
 from leafwing.progress import Progress, Reporter, reporter_of
 from leafwing.quantities import check_seed, count
-from leafwing.runs import OUTPUTS, ROOT, folders
+from leafwing.runs import OUTPUTS
 
 if TYPE_CHECKING:
     from leafwing.data import Dataset
@@ -33,22 +33,6 @@ if TYPE_CHECKING:
     from leafwing.metrics.protocol import Protocol
 
 DEFAULT_METRICS = ("fid", "kid", "prdc")
-
-
-def are_pictures(name: str | Path, root: str | Path = ROOT) -> bool:
-    """Whether the first argument of `leafwing evaluate` is a source of pictures, and not a run."""
-    from leafwing.data.locating import is_source
-
-    name = str(name)
-    if os.path.exists(name):
-        return not is_run(name)
-    runs = {part for folder in folders(root) for part in (folder.name, folder.name.split("-")[0].lstrip("0"))}
-    return name != "last" and name not in runs and is_source(name)
-
-
-def is_run(source: str | Path) -> bool:
-    """Whether a source is a run folder. `os.path` has an answer for every text, also where `Path.exists` raises an error."""
-    return os.path.exists(os.path.join(source, "run.json"))
 
 
 def evaluate_pictures(

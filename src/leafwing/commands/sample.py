@@ -369,7 +369,7 @@ def setting_texts(conditions: Sequence[str] | Mapping[str, Any]) -> list[str]:
     """Conditions as texts NAME=VALUE."""
     if isinstance(conditions, Mapping):
         return [f"{name}={value}" for name, value in conditions.items()]
-    return [*conditions]
+    return [conditions] if isinstance(conditions, str) else [*map(str, conditions)]
 
 
 def parse_sweep(text: str) -> tuple[str, list[float] | None]:

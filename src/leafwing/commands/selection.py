@@ -1,14 +1,15 @@
-"""Which metrics and checkpoints of a run are evaluated: the defaults, and what is refused because it does not suit the run."""
+"""What is evaluated: pictures, or a run, its metrics and checkpoints; the defaults, and what is refused because it does not suit."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from leafwing import optional
 from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
-from leafwing.runs import Run
+from leafwing.runs import ROOT, Run, folders
 
 if TYPE_CHECKING:
     from leafwing.fields import Field
@@ -163,3 +164,19 @@ def world_of(source: str) -> str:
 
     name = source.partition(":")[0]
     return name if name in BUILT_IN else ""
+
+
+def are_pictures(name: str | Path, root: str | Path = ROOT) -> bool:
+    """Whether the first argument of `leafwing evaluate` is a source of pictures, and not a run."""
+    from leafwing.data.locating import is_source
+
+    name = str(name)
+    if os.path.exists(name):
+        return not is_run(name)
+    runs = {part for folder in folders(root) for part in (folder.name, folder.name.split("-")[0].lstrip("0"))}
+    return name != "last" and name not in runs and is_source(name)
+
+
+def is_run(source: str | Path) -> bool:
+    """Whether a source is a run folder. `os.path` has an answer for every text, also where `Path.exists` raises an error."""
+    return os.path.exists(os.path.join(source, "run.json"))
