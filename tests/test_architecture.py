@@ -52,7 +52,7 @@ ARROWS: dict[str, set[str]] = {
     "runs": {"calls", "config", "recipes", "game", "files", "weights_file", "errors", "quantities", "settings", "notebook"},
     "latents": {"game", "parts", "errors", "pixels"},
     "pictures": {"game", "fields", "layout", "films", "files", "errors", "machine", "pixels"},
-    "drawing": {"game", "fields", "films", "notebook", "pictures", "pixels", "progress", "errors"},
+    "drawing": {"game", "fields", "films", "files", "notebook", "pictures", "pixels", "progress", "errors"},
     "model": {
         "calls",
         "runs",

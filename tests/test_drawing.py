@@ -14,7 +14,7 @@ from torch import Tensor
 import leafwing
 from leafwing import fields
 from leafwing.drawing import RATE, Film
-from leafwing.errors import LeafwingError
+from leafwing.errors import LeafwingError, StorageError
 from leafwing.game import Abilities, Batch, DataSpec, Game, Nets, Output
 from leafwing.model import Model
 from leafwing.parts.priors import Normal
@@ -154,6 +154,16 @@ def test_a_film_is_saved_and_shows_itself(plain: Model, tmp_path: Path, name: st
         assert getattr(read, "n_frames", 1) == 10
     assert repr(film) == "Film(10 frames of 256x256, 0.4 s)"
     assert film._repr_html_().startswith('<img style="max-width: 100%" src="data:image/webp;base64,')
+
+
+def test_a_film_makes_its_folder_and_none_for_a_type_that_it_has_not(tmp_path: Path) -> None:
+    film = Film([Image.new("RGB", (32, 32))] * 2, 40)
+    with pytest.raises(LeafwingError, match="unsupported file type"):
+        film.save(tmp_path / "new" / "f.avi")
+    assert list(tmp_path.iterdir()) == []
+    assert film.save(tmp_path / "new" / "f.webp").is_file()
+    with pytest.raises(StorageError, match="cannot write"):
+        film.save(tmp_path / "new" / "f.webp" / "g.webp")
 
 
 def test_a_film_of_another_size_says_so(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from leafwing import fields, films, notebook, pictures
+from leafwing import fields, files, films, notebook, pictures
 from leafwing.errors import LeafwingError
 from leafwing.fields import Field, describe_kind
 from leafwing.game import Batch, DataSpec
@@ -91,7 +91,8 @@ class Film:
     conditions: str = ""
 
     def save(self, path: str | Path, *, progress: Progress = None) -> Path:
-        """Writes the film as .webp, .gif or .mp4, which needs PyAV (`leafwing[film]`); an existing file is replaced.
+        """Writes the film as .webp, .gif or .mp4, which needs PyAV (`leafwing[film]`); an existing file is replaced, and a folder that
+        does not exist is made.
 
         Args:
             path: the file.
@@ -102,6 +103,9 @@ class Film:
             StorageError: the file cannot be written.
         """
         reporter, path = reporter_of(progress), Path(os.path.expanduser(path))
+        films.require(path)
+        with files.storage(str(path)):
+            path.parent.mkdir(parents=True, exist_ok=True)
         if note := films.write(path, self.frames, self.step):
             reporter.say(f"{path}: {note}")
         return path
