@@ -9,7 +9,7 @@ import pytest
 
 from leafwing import game, option_names, runs
 from leafwing.data import pairs
-from leafwing.errors import LeafwingError, visible
+from leafwing.errors import InvalidOption, LeafwingError, visible
 
 MODULES = game, option_names, pairs, runs
 """Those with errors of their own."""
@@ -57,3 +57,8 @@ def test_errors_pass_from_process_to_process(kind: type[LeafwingError]) -> None:
     assert type(again) is kind
     assert (str(again), again.for_command_line(), again.exit_code) == (str(error), error.for_command_line(), error.exit_code)
     assert vars(again).keys() == vars(error).keys()
+
+
+def test_short_values_are_shown_whole_and_long_ones_begin() -> None:
+    assert str(InvalidOption("labels", [1, 2], "no")) == "labels=[1, 2]: no"
+    assert str(InvalidOption("labels", [10] * 50, "no")) == f"labels={str([10] * 50)[:100]} ...: no"

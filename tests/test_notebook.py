@@ -169,6 +169,8 @@ def test_a_run_shows_its_latest_sheet_and_what_it_is(tmp_path: Path) -> None:
     assert "<script>" not in run._repr_html_()
     assert "<img" not in run._repr_html_()
     (run.samples / "000000500.png").write_bytes(IMAGE)
+    for images in (100, 400):
+        (run.samples / f"{images:09d}.png").write_bytes(b"an earlier sheet")
     (run.samples / "000000500-seed0-n64.png").write_bytes(b"samples of the user")
     run.log({"images": 500})
     run.stop_reason = "time_limit"

@@ -215,3 +215,10 @@ def test_the_error_for_an_invalid_size_names_the_nearest_valid_ones() -> None:
     for make in (lambda data: Generator(data, 6, 4, 8), lambda data: Critic(data, 4, 8)):
         with pytest.raises(LeafwingError, match="Nearest: --size 48x48 or 64x64"):
             make(DataSpec.images(60, 60))
+
+
+@pytest.mark.parametrize("factor", [2.0, 0.5])
+def test_channels_double_where_the_resolution_halves(factor: float) -> None:
+    """Width at the full resolution, twice as many at each half of it, at most `max_width`."""
+    channels, _ = fixup.stages(DataSpec.images(32, 32), 4, 16, factor)
+    assert channels == ([16, 16, 8, 4] if factor > 1 else [4, 8, 16, 16])
