@@ -248,7 +248,7 @@ def test_what_is_slow_on_this_machine_is_said(tmp_path: Path, monkeypatch: pytes
         monkeypatch.setattr(module, "cores", lambda: 1)
     monkeypatch.setattr(setup, "fast_bf16", lambda device: False)
     begun, resumed, again = Recorder(), Recorder(), Recorder()
-    settings = {**TINY, "images": 8, "save_every": 8, "precision": "bf16"}
+    settings = {**TINY, "images": 8, "log_every": 8, "save_every": 8, "precision": "bf16"}
     run = leafwing.train("ring", out=tmp_path / "run", progress=begun, **settings, threads=2)
     share = "2 CPU threads share 1 core and wait for each other: --threads 1 is faster"
     assert begun.warnings == [share]

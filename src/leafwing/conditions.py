@@ -387,7 +387,7 @@ def pictures_to_network(name: str, pictures: Any, kind: Field, any_size: bool) -
     sides = tuple(getattr(pictures, "shape", ()))
     shape: tuple[Any, ...] = kind.shape
     if any_size:
-        is_first = len(sides) != 4 or sides[1] == shape[0]
+        is_first = len(sides) != 4 or sides[1] == shape[0] or sides[3] != shape[0]
         shape = shape[0], *((sides[2:] if is_first else sides[1:3]) if len(sides) == 4 else ("height", "width"))
     return samples_to_network(pictures, kind, shape, name)
 
