@@ -230,7 +230,9 @@ def test_an_enlarger_makes_larger_pictures() -> None:
     translator = model(Layers(), 2, data)
     picture = pictures(1, 11, 14)
     assert translator.translate(picture).shape == (1, 3, 22, 28)
-    with pytest.raises(LeafwingError, match=r"input of shape \(1, 1, 11, 14\): those of this run have shape \(n, 3, 11, 14\)"):
+    with pytest.raises(
+        LeafwingError, match=r"input of shape \(1, 1, 11, 14\): those of this run have shape \(n, 3, 11, 14\)"
+    ):
         translator.translate(picture[:, :1])
     with pytest.raises(LeafwingError, match="the network makes 12x12 pixels of 12x12, not 24x24"):
         model(nn.Identity(), 2, data).translate(pictures(1, 11, 12))
