@@ -30,7 +30,7 @@ from leafwing.health import Alarm
 from leafwing.metrics.glance import Glance, effect_of_labels, fine_detail, glance
 from leafwing.model import Model
 from leafwing.parts.priors import Normal
-from leafwing.recipes._recommended import RECOGNISABLE
+from leafwing.recipes._recommended import AUGMENT, RECOGNISABLE
 from leafwing.runs import Run
 
 GOOD = Glance(128, 256, variety=0.93, distance=0.02, grey_distance=0.29, detail=0.06, real_detail=0.07, label_effect=0.8)
@@ -43,7 +43,7 @@ OVERFIT, STILL = (
 
 FASTER_D = "train --from runs/1 --lr-d 0.0008"
 SLOWER = "train --from runs/1 --lr-g 0.0001 --lr-d 0.0002"
-AUGMENTED = "train --from runs/1 --augment diff"
+AUGMENTED = f"train --from runs/1 --augment {AUGMENT}"
 
 
 def trained(folder: str = "runs/1", size: int = 16, channels: int = 3, **config: Any) -> Any:

@@ -230,9 +230,9 @@ def test_a_score_of_a_translator_is_of_the_image_and_its_input(tmp_path: Path, f
     run = save(tmp_path / "translator", COLOUR, f"{NEGATIVE.format('')}], {judge}")
     model, images = Model.load(run, trust=True), torch.zeros(2, 3, 16, 16)
     assert model.judge(images, input=images - 0.5).tolist() == [0.5, 0.5]
-    with pytest.raises(LeafwingError, match=r"an image and its input together: judge\(samples, input=\.\.\.\)"):
+    with pytest.raises(LeafwingError, match=r"may look at input, too: judge\(samples, input=\.\.\.\)"):
         model.judge(images)
     with pytest.raises(
-        LeafwingError, match=r"from input, .* of both together: from Python, model.judge\(samples, input=\.\.\.\)"
+        LeafwingError, match=r"from input, at which .* may look, too: from Python, model.judge\(samples, input=\.\.\.\)"
     ):
         leafwing.score(run, folder, trust=True)

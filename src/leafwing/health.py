@@ -45,7 +45,8 @@ ADVICE = {
     "oscillation": "Lower learning rates (lr_g, lr_d) may help",
     "explosion": "The learning rates (lr_g, lr_d) are too high",
     "stagnation": "Its learning rate is too low or its gradients have vanished: check the losses, lr_g and lr_d",
-    "overfit": "D has memorised the training images: --augment diff, more images or a smaller D help; more training does not",
+    "overfit": "D has memorised the training images: --augment diff:color,translation, more images or a smaller D help; more training "
+    "does not",
     "inverted": "If light and dark should be swapped (negatives to positives), this is what is wanted. If not, it rarely corrects "
     "itself: another --seed, a larger weight of the loss that keeps colours (identity) or a lower learning rate (lr_g) helps",
     "copy": "Lower the weights of the losses that keep the input (identity, cycle), try another --seed, or a lower learning rate of D "

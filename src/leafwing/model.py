@@ -470,7 +470,7 @@ class Model:
         if judge is None:
             raise LeafwingError("this game has no critic that scores single samples: see `leafwing recipes`")
         if missing := [name for name in pixel_conditions(self.output, self.spec) if name not in conditions]:
-            raise LeafwingError(f"a score is of an image and its {missing[0]} together: judge(samples, {missing[0]}=...)")
+            raise LeafwingError(f"the discriminator may look at {missing[0]}, too: judge(samples, {missing[0]}=...)")
         samples = samples_to_network(samples, kind := self.kind(self.output), kind.shape)
         return self._in_batches(judge, samples, batch, self.conditions(len(samples), seed, **conditions))
 

@@ -159,7 +159,7 @@ def pairs(inputs: np.ndarray, images: np.ndarray | None = None, **options: Any) 
 
 
 def sides(data: Dataset, number: int) -> tuple[set[int], set[int]]:
-    train, held_out = data.split(number, data.shared_field())
+    train, held_out = data.split_anew(number)
     return set(labels_shown(train, len(train))), set(labels_shown(held_out, len(held_out)))
 
 

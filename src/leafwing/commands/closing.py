@@ -15,7 +15,7 @@ from leafwing.errors import LeafwingError, StorageError
 from leafwing.metrics.conclusions import MIN_STEPS
 from leafwing.progress import Reporter
 from leafwing.quantities import show_count, show_duration
-from leafwing.recipes._recommended import CONDITION_SCALE, EXPECTATION, RECOGNISABLE
+from leafwing.recipes._recommended import AUGMENT, CONDITION_SCALE, EXPECTATION, RECOGNISABLE
 from leafwing.runs import Run
 
 if TYPE_CHECKING:
@@ -229,7 +229,7 @@ def next_step(run: Run, end: Ending) -> tuple[str, str]:
         return "to use the best checkpoint", f"{sampling(run)} --checkpoint best{trust}"
     lasting = {alarm.kind for alarm in end.alarms} - {*health.SLOWER_HELPS}
     if "overfit" in lasting and not is_augmented(run):
-        return "to start again, with changed images for D", f"train --from {folder}{recipe} --augment diff"
+        return "to start again, with changed images for D", f"train --from {folder}{recipe} --augment {AUGMENT}"
     if lasting:  # more training is no remedy
         return using(run, trust)
     if not end.is_complete and not (end.is_as_planned and is_short):

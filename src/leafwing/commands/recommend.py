@@ -204,7 +204,7 @@ def facts_of(source: Any, values: Mapping[str, Any], progress: Reporter) -> rule
     used = dataset.distinct() if values.get("duplicates") == "first" else dataset
     hold_out = values.get("hold_out", "auto" if values.get("stop_on") or kind not in ("images", "points") else 0)
     held_out = hold_out_count(hold_out, len(used), spec.points, kind not in ("images", "points"))
-    used = used.split(held_out, used.shared_field())[0] if held_out else used
+    used = used.split_anew(held_out)[0]
     smallest = None
     if dataset.labels is not None and len(spec.labels) > 1:
         counts = Counter(used.stored("label", range(len(used))).tolist())

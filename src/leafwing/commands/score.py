@@ -111,8 +111,8 @@ def score(
         raise LeafwingError(f"{opened.folder} generates {kind}, not images: use model.judge from Python")
     if names := pixel_conditions(model.output, model.spec):
         raise LeafwingError(
-            f"{opened.folder} generates its {model.output.field} from {' and '.join(names)}, and a score is of both together: from "
-            f"Python, model.judge(samples, {', '.join(f'{name}=...' for name in names)})"
+            f"{opened.folder} generates its {model.output.field} from {' and '.join(names)}, at which its discriminator may look, "
+            f"too: from Python, model.judge(samples, {', '.join(f'{name}=...' for name in names)})"
         )
     settings = read_settings(conditions, model.output, model.spec)
     values = from_settings(model.output, model.spec, settings)

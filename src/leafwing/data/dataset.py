@@ -347,6 +347,10 @@ class Dataset:
             )
         return training, evaluation.centred()
 
+    def split_anew(self, number: int) -> tuple[Dataset, Dataset]:
+        """Splits off `number` samples as a new run does, with samples that share an input on the same side; see `split`."""
+        return self.split(number, self.shared_field() if number else None)
+
     def shared_field(self) -> str | None:
         """`input` if several samples have the same input, and so belong on the same side of a split; None if not.
 

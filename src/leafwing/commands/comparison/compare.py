@@ -371,7 +371,7 @@ def train_features(plan: ComparisonPlan, progress: Reporter) -> None:
     from leafwing.metrics.features import load_features
     from leafwing.metrics.targets import frames, target
 
-    training, _ = plan.data.split(plan.conditions.held_out, plan.data.shared_field())
+    training, _ = plan.data.split_anew(plan.conditions.held_out)
     field = next(iter(plan.recipes.values())).output.field
     load_features("own", frames(target(training, field)), report_progress=progress.report_progress)
 

@@ -114,7 +114,7 @@ def real_row(plan: ComparisonPlan, model: Model, rows: Batch | None) -> Row:
             note = "not of the same inputs"
         return Row(label, note, draw(model.kind(output), rows[output.field], label, captions(model, rows)))
     if held_out := plan.conditions.held_out:
-        data, note = data.split(held_out, data.shared_field())[1], "held out of training"
+        data, note = data.split_anew(held_out)[1], "held out of training"
     if plan.data.spec.points:
         return Row(label, note, draw(model.kind(output), data.to_network(data.batch(0, 0, SHOWN_POINTS)).image, label))
     compared = target(data, output.field)

@@ -306,7 +306,7 @@ def require_enough(
     names = requested or [*LEAST, *keeping_metrics(first.outputs, first.output, data.spec)]
     if data.spec.points or world_of(data.source) == "stacked":
         names = requested or ["modes"]
-    real = data.split(held_out, data.shared_field())[1] if held_out else data
+    real = data.split_anew(held_out)[1] if held_out else data
     lacking, problem = too_few(names, real, first.output.field, evaluation.get("n"))
     if lacking and (requested or not {*names} - {*lacking}):
         least = max(LEAST[name] for name in lacking)
