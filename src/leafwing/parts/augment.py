@@ -41,8 +41,22 @@ def change_colours(images: Tensor) -> Tensor:
     return torch.cat([x, *alpha], 1) if alpha else x
 
 
+def clear_ground(change: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """Of a change that fills with 0: colours grey, as they are, but transparency transparent, where 0 would be half of it."""
+
+    def changed(images: Tensor) -> Tensor:
+        x, alpha = split_colours(images)
+        if not alpha:
+            return change(images)
+        x, opacity = change(torch.cat([x, alpha[0] + 1], 1)).tensor_split([-1], 1)
+        return torch.cat([x, opacity - 1], 1)
+
+    return changed
+
+
+@clear_ground
 def translate(images: Tensor) -> Tensor:
-    """Shifts by whole pixels, up to an eighth of each side; what moves in is 0."""
+    """Shifts by whole pixels, up to an eighth of each side; what moves in is grey or transparent."""
     shift = []
     for side in images.shape[2:]:
         limit = int(side * 0.125 + 0.5)
@@ -75,8 +89,9 @@ class _Translate(torch.autograd.Function):
         return _Translate.apply(gradient, -down, -right), None, None
 
 
+@clear_ground
 def cut_out(images: Tensor) -> Tensor:
-    """A rectangle of half of each side, anywhere, is 0."""
+    """A rectangle of half of each side, anywhere, is grey or transparent."""
     n, _, *sides = images.shape
     inside = torch.ones((), dtype=torch.bool, device=images.device)
     for dim, side in enumerate(sides, 2):
