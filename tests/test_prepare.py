@@ -207,7 +207,7 @@ def points_list(path: Path, faces: dict[str, list[float]], names: tuple[str, ...
     path.write_text("\n".join(["file,name,x,y", *rows]))
 
 
-@pytest.mark.parametrize("layout", ["csv", "named", "pts", "coco"])
+@pytest.mark.parametrize("layout", ["csv", "spelled", "named", "pts", "coco"])
 def test_layouts_of_landmarks(tmp_path: Path, layout: str) -> None:
     """The subject's left eye is at the right; points without such names are chosen by number."""
     root = tmp_path / "faces"
@@ -218,8 +218,8 @@ def test_layouts_of_landmarks(tmp_path: Path, layout: str) -> None:
         image.save(root / f"{index}.png")
         faces[f"{index}.png"] = numbers[:6]
     options: dict[str, Any] = {"landmarks": True}
-    names = ("right_eye", "left_eye", "mouth")
-    if layout == "csv":
+    names = ("RightEye", "LeftEye", "Mouth") if layout == "spelled" else ("right_eye", "left_eye", "mouth")
+    if layout in ("csv", "spelled"):
         points_list(root / "keypoints.csv", faces, names)
     elif layout == "named":
         points_list(tmp_path / "my list.csv", faces, ("a", "b", "c"))
@@ -247,8 +247,8 @@ def test_layouts_of_landmarks(tmp_path: Path, layout: str) -> None:
         with Image.open(tmp_path / f"out/{index}.png") as image:
             for colour, place in zip(COLOURS, [(0.3, 0.4), (0.7, 0.4)], strict=False):
                 assert math.dist(place_of(image, colour), (64 * place[0], 64 * place[1])) < 1
-    swapped = [note for note in result.notes if note.startswith("right_eye is the left one in most pictures")]
-    assert len(swapped) == (layout in ("csv", "coco"))
+    swapped = [note for note in result.notes if note.startswith(f"{names[0]} is the left one in most pictures")]
+    assert len(swapped) == (layout in ("csv", "spelled", "coco"))
 
 
 BOXES = {"a/0.png": [(40, 30, 80, 40)], "b/1.png": [(10, 10, 64, 64), (100, 50, 90, 90)]}

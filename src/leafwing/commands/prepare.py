@@ -262,9 +262,10 @@ def _chosen_points(names: Sequence[str], points: str | Sequence[str | int] | Non
     """The names of the two landmarks that are aligned, and possibly of a third one."""
     known = ", ".join(f"{number} {name}" for number, name in enumerate(names[:100], 1))
     if points is None:
+        spelled = {name.lower().replace(" ", "_"): name for name in reversed(names)}
         for pair in PAIRS:
-            if {*pair} <= {*names}:
-                return (*pair, *[name for name in THIRD if name in names][:1])
+            if {*pair} <= {*spelled}:
+                return tuple(spelled[name] for name in (*pair, *[third for third in THIRD if third in spelled][:1]))
         raise LeafwingError(f"--points is needed: two landmarks to align by, such as --points 1,2. There are: {known}")
     items = points.split(",") if isinstance(points, str) else [*points]
     chosen = []
