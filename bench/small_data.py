@@ -59,6 +59,13 @@ CHOICES: dict[str, dict[str, Any]] = {
     "projected 64": {"recipe": "projected", "width": 16, "mixed": 32, "batch": 32, "ema": 5_000, "resolution": 64},
     "dcgan 64": {"recipe": "dcgan", "width": 64, "batch": 64, "ema": 10_000},
     "dcgan 64+diff": {"recipe": "dcgan", "width": 64, "batch": 64, "ema": 10_000, "augment": "diff"},
+    "dcgan 64+diff, no cutout": {
+        "recipe": "dcgan",
+        "width": 64,
+        "batch": 64,
+        "ema": 10_000,
+        "augment": "diff:color,translation",
+    },
     "sngan": {"recipe": "sngan", "width": 32, "batch": 64, "ema": 10_000},
     "dcgan slow d": {"recipe": "dcgan", "width": 32, "batch": 64, "ema": 10_000, "lr_d": 5e-5},
     "sngan 64+diff": {"recipe": "sngan", "width": 64, "batch": 64, "ema": 10_000, "augment": "diff"},
@@ -71,13 +78,15 @@ CHOICES: dict[str, dict[str, Any]] = {
     "wgan_gp": {"recipe": "wgan_gp", "width": 32, "batch": 64, "ema": 10_000},
 }
 CHOICES |= {
-    f"cgan{' 64' * (width == 64)}+diff, scale {scale}": {
+    f"cgan{' 64' * (width == 64)}+diff{', no cutout' * (augment != 'diff')}, scale {scale}": {
         **CHOICES["cgan+diff"],
+        "augment": augment,
         "width": width,
         "condition_scale": float(scale),
     }
     for width in (32, 64)
     for scale in (4, 6, 10)
+    for augment in ("diff", "diff:color,translation")
 }
 LEAST_HELD_OUT = 200
 
