@@ -87,6 +87,19 @@ def test_captured_turns_equal_turns_without_capture(name: str, spec: Any, double
         assert torch.allclose(captured[key].double(), value.double(), rtol=1e-6, atol=1e-9), key
 
 
+def test_turns_are_captured_again_after_other_learning_rates() -> None:
+    """As after a rollback: gradients of the first captures are still in the memory of graphs that are gone."""
+    game = build("wgan_gp", PICTURES)
+    notices: list[str] = []
+    engine = Engine(game, choose("cuda", "fp32"), notify=notices.append)
+    for part in (1, 2):
+        training = Training(game, batches(PICTURES, game), engine, images=part * 12 * game.batch, batch=game.batch)
+        list(training.ticks(10**9))
+        engine.scale_learning_rates(0.5**part)
+    assert notices == []
+    assert engine.capture_backend is not None, "capture was switched off"
+
+
 @every_case
 @pytest.mark.parametrize("capture", [False, True])
 def test_no_turn_synchronises_with_the_device(name: str, spec: Any, capture: bool) -> None:

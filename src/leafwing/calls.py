@@ -172,7 +172,9 @@ def convert(function: Callable[..., Any], name: str, value: Any, kind: Any) -> A
                 return number(value)
     if not isinstance(value, bool) and isinstance(value, Real) and str in kinds:
         return str(value)
-    words = " or ".join(dict.fromkeys(WORDS.get(one, f"a {one.__name__}").replace("a ndarray", "a NumPy array") for one in kinds))
+    words = " or ".join(
+        dict.fromkeys(WORDS.get(one, f"a {one.__name__}").replace("a ndarray", "a NumPy array") for one in kinds)
+    )
     reason = f"must be {words}, not {type(value).__name__}{instead(name, value)}. {about(function, name)}{advice(function)}"
     raise InvalidOption(name, value, reason, owner=label(function))
 

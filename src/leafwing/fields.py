@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
-from leafwing.pixels import Window, crop_pixels, crop_points, flip, to_bytes, to_words
+from leafwing.pixels import Window, crop_pixels, crop_points, flip, to_bytes, to_floats, to_words
 from leafwing.quantities import LARGEST, real, whole
 
 if TYPE_CHECKING:
@@ -113,8 +113,7 @@ class _Colours(_Pixels):
     def to_network(self, stored: Tensor) -> Tensor:
         import torch
 
-        half = 32767.5 if stored.dtype == torch.uint16 else 127.5
-        return stored.movedim(-1, 1).to(torch.get_default_dtype()).div_(half).sub_(1)
+        return to_floats(stored.movedim(-1, 1), torch.get_default_dtype())
 
     def to_stored(self, samples: Tensor) -> Tensor:
         return (to_bytes if self.bits == 8 else to_words)(samples).movedim(1, -1).cpu()

@@ -98,12 +98,13 @@ def _free_in(group: Path) -> int | None:
 
 
 def versions() -> dict[str, str | None]:
-    """The versions of leafwing (with its commit), Python and torch, and the machine: system, processor and GPU, if there is one."""
+    """The versions of leafwing (with its commit), Python and torch, and the machine: system, processor and GPUs, if there are any."""
     import torch
 
     from leafwing import __version__
 
-    gpu = {"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}
+    gpus = dict.fromkeys(map(torch.cuda.get_device_name, range(torch.cuda.device_count())))
+    gpu = {"gpu": ", ".join(gpus)} if gpus else {}
     return {
         "leafwing": __version__,
         "commit": commit(),

@@ -15,7 +15,7 @@ from torch import Tensor
 from leafwing import drawing, pictures
 from leafwing.calls import checked_methods, usual_defaults
 from leafwing.conditions import Examples, pictures_to_network, pixel_conditions, resolve, samples_to_network
-from leafwing.engine.setup import choose, isolated
+from leafwing.engine.setup import choose, inference_in, isolated
 from leafwing.engine.share import NumberedDraws
 from leafwing.engine.sizes import AnySize, Piece, assemble, check_images, check_tile, seeded
 from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
@@ -398,7 +398,11 @@ class Model:
             return NumberedDraws(seed << 24 | first + i, 1)
 
         any_size = self._any_size(chosen, function)
-        with eval_mode(self.game.sampling_nets), seeded(seed << 24 | first, self.device), self._autocast():
+        with (
+            eval_mode(self.game.sampling_nets),
+            seeded(seed << 24 | first, self.device),
+            inference_in(self.precision, self.device),
+        ):
             yield from any_size.pieces(read, n, size, whole, draws, tile=tile, batch=batch, report=report)
 
     def any_size(self, output: Output) -> bool:
@@ -414,9 +418,6 @@ class Model:
             self._sizes[output.field] = AnySize(function, shapes, (height, width), output.multiple, self.device, self.notify)
         self._sizes[output.field].function = function
         return self._sizes[output.field]
-
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
     def translation(self, output: str | None = None) -> tuple[Output, str]:
         """An output that is generated from images, and the condition that the images are.
@@ -577,7 +578,7 @@ class Model:
         with (
             eval_mode(nets),
             torch.random.fork_rng(devices=cuda),
-            self._autocast(),
+            inference_in(self.precision, self.device),
             usual_defaults(),
             NumberedDraws(seed, inputs.n, same_noise) if compiled is None else nullcontext(),
         ):

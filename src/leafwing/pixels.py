@@ -51,11 +51,14 @@ def set_layout(module: nn.Module, layout: torch.memory_format) -> None:
             tensor.data = tensor.data.to(memory_format=layout)
 
 
-def to_floats(pixels: Tensor) -> Tensor:
-    """uint8 in 0 to 255, or uint16 in 0 to 65,535 -> float32 in [-1, 1], any shape."""
+def to_floats(pixels: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """uint8 in 0 to 255, or uint16 in 0 to 65,535 -> float32, or another type, in [-1, 1], any shape; the same on all devices."""
     import torch
 
-    return pixels.float().div_(32767.5 if pixels.dtype == torch.uint16 else 127.5).sub_(1)
+    values = pixels.to(dtype or torch.float32)
+    # By a tensor: GPUs multiply by the reciprocal of a number, whose last bit may differ from a quotient's.
+    half = torch.full((), 32767.5 if pixels.dtype == torch.uint16 else 127.5, dtype=values.dtype, device=values.device)
+    return values.div_(half).sub_(1)
 
 
 def to_bytes(values: Tensor) -> Tensor:

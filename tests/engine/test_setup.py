@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 
 from leafwing.engine import setup
+from leafwing.metrics.features import Features
 
 
 @pytest.mark.parametrize(
@@ -26,6 +30,57 @@ def test_bf16_is_chosen_where_it_is_faster(
     assert chosen.precision == ("bf16" if fast else "fp32")
     assert processor in chosen.why["precision"]
     assert chosen.products == bool(capabilities.get("amx_bf16"))
+
+
+@pytest.mark.filterwarnings("error")
+def test_all_digits_of_fp32_are_used_by_samples_and_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a program has set for its own trainings, which stays."""
+    cudnn = torch.backends.cudnn
+    assert cudnn.allow_tf32, "the default"
+    with setup.inference_in("fp32", torch.device("cpu")):
+        assert cudnn.conv.fp32_precision == "ieee"  # type: ignore[attr-defined]
+        assert not torch.is_autocast_enabled("cpu")
+    assert cudnn.allow_tf32
+    with setup.inference_in("bf16", torch.device("cpu")):
+        assert torch.is_autocast_enabled("cpu")
+    monkeypatch.setattr(cudnn, "allow_tf32", False)
+    with pytest.raises(KeyError), setup.full_fp32():
+        raise KeyError
+    assert not cudnn.allow_tf32
+
+
+def test_features_are_computed_in_all_digits() -> None:
+    seen: list[str] = []
+
+    class Net(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, None]:
+            seen.append(torch.backends.cudnn.conv.fp32_precision)  # type: ignore[attr-defined]
+            return images.flatten(1), None
+
+    Features("net", "", Net())(torch.zeros(2, 3, 4, 4))
+    assert seen == ["ieee"]
+
+
+@pytest.mark.parametrize(
+    ("function", "name", "result"),
+    [
+        (setup.synchronise, "synchronize", None),
+        (setup.peak_memory, "max_memory_allocated", 5),
+        (setup.fast_bf16, "get_device_capability", (9, 0)),
+    ],
+)
+def test_questions_are_about_the_device_that_is_used(
+    monkeypatch: pytest.MonkeyPatch, function: Callable[[str], Any], name: str, result: Any
+) -> None:
+    asked: list[str] = []
+
+    def answer(device: str) -> Any:
+        asked.append(device)
+        return result
+
+    monkeypatch.setattr(torch.cuda, name, answer)
+    function("cuda:1")
+    assert asked == ["cuda:1"]
 
 
 def test_a_device_of_torch_is_one_by_its_name() -> None:

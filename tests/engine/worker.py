@@ -16,13 +16,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import tiny
 from leafwing import networks
 from leafwing.commands.session import fit_intervals
+from leafwing.engine import Engine, choose
 from leafwing.engine.batch_norm import SharedBatchNorm, synchronise_batch_norm
+from leafwing.engine.capture import CaptureBackend, Rehearsal, Work
 from leafwing.engine.processes import BUCKET, Processes
 from leafwing.errors import LeafwingError
-from leafwing.game import Clock, DataSpec
-from leafwing.loop import Tick
+from leafwing.game import Batch, Clock, DataSpec
+from leafwing.loop import Tick, Training
 from leafwing.runs import Run
 
 N = 8
@@ -129,6 +132,35 @@ def batch_norm(p: Processes, tolerance: float, bf16: bool = False, frozen: bool 
         for mine, theirs in zip(net.buffers(), whole.buffers(), strict=True):
             near(mine, theirs, tolerance)
             assert torch.equal(p.gather(mine[None]), torch.stack([mine] * p.world_size)), "the same bits everywhere"
+
+
+class CapturesNothing(Rehearsal):
+    """A backend like that of CUDA, which must not be used."""
+
+    static_outputs = True
+
+    def capture(self, work: Work) -> Work:
+        raise AssertionError("several processes communicate, which cannot be captured")
+
+
+def turns_are_not_captured(p: Processes) -> None:
+    """Later rounds repeated the gradients and the latents of the round of capture."""
+
+    def weights(backend: CaptureBackend | None) -> list[Tensor]:
+        game = tiny.build("dcgan", tiny.PICTURES)
+        engine = Engine(game, choose("cpu", "fp32", 1), processes=p, capture_backend=backend)
+        source = tiny.batches(tiny.PICTURES, game)
+        size = game.batch // p.world_size
+        torch.manual_seed(5)
+
+        def batches(images: int, n: int) -> Batch:
+            return source(images, n).rows(slice(p.rank * size, (p.rank + 1) * size))
+
+        list(Training(game, batches, engine, images=6 * game.batch, batch=game.batch).ticks(10**9))
+        return [weight.detach() for weight in game.players["G"].net.parameters()]
+
+    for mine, theirs in zip(weights(CapturesNothing()), weights(None), strict=True):
+        assert torch.equal(mine, theirs)
 
 
 def batch_norm_is_that_of_the_whole_batch(p: Processes) -> None:
@@ -276,6 +308,7 @@ CHECKS: dict[str, Callable[..., None]] = {
         broadcast_sends_the_value_of_process_0,
         intervals_are_those_of_the_first_process,
         the_first_process_of_a_machine_goes_first,
+        turns_are_not_captured,
     )
 }
 

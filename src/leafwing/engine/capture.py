@@ -6,6 +6,7 @@ scheduled values are written before each replay, random numbers come from the de
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -41,6 +42,11 @@ class CudaGraphs:
         self.device = device
         self.stream = torch.cuda.Stream(device)
         self.pool = torch.cuda.graph_pool_handle()
+        # An empty graph, which stays: a pool whose graphs are all gone must not be used again while tensors, such as gradients, are
+        # in it.
+        self._first = torch.cuda.CUDAGraph()
+        with warnings.catch_warnings(action="ignore"):
+            self._into_pool(self._first, lambda: None)
 
     def warm_up(self, work: Work) -> None:
         self.stream.wait_stream(torch.cuda.current_stream(self.device))
@@ -50,9 +56,12 @@ class CudaGraphs:
 
     def capture(self, work: Work) -> Work:
         graph = torch.cuda.CUDAGraph()
+        self._into_pool(graph, work)
+        return graph.replay
+
+    def _into_pool(self, graph: torch.cuda.CUDAGraph, work: Work) -> None:
         with torch.cuda.graph(graph, pool=self.pool, stream=self.stream, capture_error_mode="thread_local"):
             work()
-        return graph.replay
 
 
 class Rehearsal:

@@ -26,7 +26,8 @@ class Setup:
 
     Args:
         device: cpu, cuda or mps.
-        precision: fp32, or bf16 (autocast around networks; losses, optimisers and turns that differentiate twice stay fp32).
+        precision: fp32, or bf16 (autocast around networks; losses, optimisers and turns that differentiate twice stay fp32). On
+            NVIDIA GPUs convolutions in fp32 are in TF32, as cuDNN does by default; not those of samples and metrics.
         threads: CPU threads; recorded with a run, because the rounding of sums depends on them.
         layout: memory format of images and convolutions: channels_last or contiguous.
         fused: optimisers step in one kernel.
@@ -148,7 +149,7 @@ def fast_bf16(device: str) -> bool:
     AMX, are slower with them than in fp32 (bench/levers.py).
     """
     if device.startswith("cuda"):
-        return torch.cuda.get_device_capability() >= (8, 0)
+        return torch.cuda.get_device_capability(device) >= (8, 0)
     if device == "cpu":
         capabilities = torch.cpu.get_capabilities()
         return bool(capabilities.get("amx_bf16") or (capabilities.get("avx512_bf16") and "Intel" not in processor()))
@@ -199,6 +200,27 @@ def isolated() -> Iterator[None]:
             torch.mps.set_rng_state(mps)
 
 
+@contextmanager
+def full_fp32() -> Iterator[None]:
+    """Inside, convolutions in fp32 keep all digits on NVIDIA GPUs; by default cuDNN rounds what they multiply to 10 bits (TF32)."""
+    kinds = [getattr(torch.backends.cudnn, name) for name in ("conv", "rnn")]
+    before = [kind.fp32_precision for kind in kinds]
+    try:
+        for kind in kinds:
+            kind.fp32_precision = "ieee"
+        yield
+    finally:
+        for kind, precision in zip(kinds, before, strict=True):
+            kind.fp32_precision = precision
+
+
+@contextmanager
+def inference_in(precision: str, device: torch.device) -> Iterator[None]:
+    """Networks inside compute samples in this precision: bf16 under autocast, or all of fp32."""
+    with full_fp32(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+        yield
+
+
 def keep_freed_memory() -> None:
     """Makes glibc keep freed blocks instead of returning them to the kernel; does nothing with other C libraries.
 
@@ -218,7 +240,7 @@ def keep_freed_memory() -> None:
 def synchronise(device: str) -> None:
     """Waits until the device has finished its work. For timing; never called within a turn."""
     if device.startswith("cuda"):
-        torch.cuda.synchronize()
+        torch.cuda.synchronize(device)
     elif device == "mps":
         torch.mps.synchronize()
 
@@ -226,7 +248,7 @@ def synchronise(device: str) -> None:
 def peak_memory(device: str) -> int:
     """Peak memory in bytes: of the device on CUDA, else of the process; 0 if unknown."""
     if device.startswith("cuda"):
-        return torch.cuda.max_memory_allocated()
+        return torch.cuda.max_memory_allocated(device)
     try:
         import resource
     except ImportError:

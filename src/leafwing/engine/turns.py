@@ -18,7 +18,7 @@ from leafwing.engine.capture import CaptureBackend, CapturedClock, CudaGraphs, S
 from leafwing.engine.double_backward import DoubleBackward
 from leafwing.engine.processes import Processes
 from leafwing.engine.products import Products
-from leafwing.engine.setup import Setup, keep_freed_memory
+from leafwing.engine.setup import REQUESTED, Setup, keep_freed_memory
 from leafwing.engine.share import SharedDraws
 from leafwing.errors import Diverged, LeafwingError
 from leafwing.game import EMA_SHARE, Batch, Clock, Game, Nets, Optimiser, Round, Turn
@@ -66,7 +66,7 @@ class Engine:
         game: its networks are moved to the device.
         setup: device, precision and the other execution settings.
         notify: called with a message whenever a setting has to be changed.
-        capture_backend: captures turns; None for CUDA graphs if `setup.capture`, else no capture.
+        capture_backend: captures turns; None for CUDA graphs if `setup.capture`, else no capture. Several processes capture nothing.
         processes: the processes that train this game together; None for a single process.
         augmentation: changes images before judges see them; None: judges see them as they are.
     """
@@ -101,20 +101,24 @@ class Engine:
         self.weights = {
             name: [p for p in player.net.parameters() if p.requires_grad] for name, player in game.players.items()
         }
+        # Communication between processes cannot be captured, and batch normalisation communicates within a pass.
+        is_alone = self.processes.world_size == 1
+        capture = setup.capture and is_alone
+        if setup.capture and not capture and setup.why.get("capture") == REQUESTED:
+            notify("turns are not captured, because several processes train this game")
         self.optimisers = {
-            name: player.optimiser.build(self.weights[name], self.device, fused=setup.fused, capture=setup.capture)
+            name: player.optimiser.build(self.weights[name], self.device, fused=setup.fused, capture=capture)
             for name, player in game.players.items()
             if player.optimiser is not None
         }
         self.has_convolutions = any(
             isinstance(module, nn.Conv2d | nn.ConvTranspose2d) for net in game.modules().values() for module in net.modules()
         )
-        self.first_moves: dict[
-            str, int
-        ] = {}  # by player: images shown at the beginning of the round in which it moved first
+        # By player: images shown at the beginning of the round in which it moved first.
+        self.first_moves: dict[str, int] = {}
         self.lr_scale = 1.0
         self.micro_batch = setup.micro_batch
-        self.capture_backend = capture_backend or (CudaGraphs(self.device) if setup.capture else None)
+        self.capture_backend = capture_backend or (CudaGraphs(self.device) if capture else None) if is_alone else None
         self.compiled = self._compile() if setup.compile else None
         self._trainable: frozenset[str] | None = None
         self._stage = ""  # as text, which a checkpoint can hold
@@ -230,19 +234,16 @@ class Engine:
         return restore
 
     def _phases(self, turns: Sequence[Turn], batch: Batch, clock: Clock, losses: dict[int, Tensor]) -> Iterator[Phase]:
-        """The phases of a unit: for each turn the backward pass, which stores its losses, then the step.
-
-        Communication between processes cannot be captured, and batch normalisation communicates within a pass.
-        """
+        """The phases of a unit: for each turn the backward pass, which stores its losses, then the step."""
         unit = Unit(self, turns, batch, clock)
         for number, turn in enumerate(turns):
 
             def backward(number: int = number) -> None:
                 losses[number] = unit.backward(number)
 
-            yield Phase(backward, capturable=self.processes.world_size == 1)
+            yield Phase(backward, capturable=True)
             optimisers = (self.game.players[name].optimiser for name in turn.movers)
-            capturable = self.processes.world_size == 1 and not any(spec and spec.on_host for spec in optimisers)
+            capturable = not any(spec and spec.on_host for spec in optimisers)
 
             def step(turn: Turn = turn) -> None:
                 self._step(turn, clock)

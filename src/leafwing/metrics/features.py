@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from leafwing.engine.setup import full_fp32
 from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.metrics import FEATURES, WITH_WEIGHTS
 from leafwing.metrics.own import composite_on_white
@@ -59,7 +60,8 @@ class Features:
         """
         outputs, probabilities = [], []
         for batch in images.split(self.batch):
-            features, logits = self.net(composite_on_white(batch.to(self.device)))
+            with full_fp32():
+                features, logits = self.net(composite_on_white(batch.to(self.device)))
             outputs.append(features.float().cpu().numpy())
             if logits is not None:
                 probabilities.append(logits.cpu().double().softmax(1).numpy())
