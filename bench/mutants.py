@@ -71,7 +71,8 @@ class Mutant:
 
 
 def meaning(source: str) -> str | None:
-    """A program without what never runs: its layout, annotations, which parameters need a name, and those of functions that are `...`.
+    """A program without what never runs: its layout, annotations, `if TYPE_CHECKING`, which parameters need a name, and those of
+    functions that are `...`.
 
     None if it is none (the `*` of keyword-only parameters made a `/`).
     """
@@ -83,6 +84,8 @@ def meaning(source: str) -> str | None:
         for name in ("annotation", "returns"):
             if hasattr(node, name):
                 setattr(node, name, None if not isinstance(node, ast.AnnAssign) else ast.Constant(0))
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            node.test = ast.Constant(0)
         if isinstance(node, ast.FunctionDef) and ast.unparse(node.body[-1]) == "...":
             node.args = ast.arguments([], [], None, [], [], None, [])
         if isinstance(node, ast.arguments):
