@@ -99,16 +99,17 @@ def text_gan(
 
         def score_between() -> Tensor:
             between = (text + wrong) / 2
-            return scores(nets.D(nets.G(latents, between), between))
+            return scores(nets.D(r.augment(nets.G(latents, between)), between))
 
-        return Round(
+        r = Round(
             nets,
             real=batch.image,
             fake=nets.G(latents, text),
             judge=lambda x: nets.D(x, text),
-            score_wrong=lambda: scores(nets.D(batch.image, wrong)),
+            score_wrong=lambda: scores(nets.D(r.augment(batch.image), wrong)),
             score_between=score_between,
         )
+        return r
 
     def critic(r: Round) -> Tensor:
         wrong = functional.softplus(r.score_wrong()) + functional.softplus(r.fake_score)

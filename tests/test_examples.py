@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from leafwing import cli, data
+from leafwing.game import Batch, Clock
 from leafwing.model import Model
 from leafwing.runs import Run
 
@@ -79,6 +80,22 @@ def test_a_sentence_becomes_an_image(runs: dict[str, Run], tmp_path: Path) -> No
     assert torch.equal(model.sample(4, seed=1, caption=["a small red star"] * 4), stars)
     assert not torch.equal(model.sample(4, seed=1, caption="a large blue circle"), stars)
     assert not torch.equal(model.sample(4, seed=1), stars), "captions of real images"
+
+
+def test_the_critic_of_texts_sees_no_image_as_it_is_if_critics_see_changed_ones(
+    runs: dict[str, Run],
+) -> None:
+    """Real images with wrong captions were the only unchanged ones, so that D learnt that unchanged images are fakes."""
+    game = Run(runs["text_gan"].folder, trust=True).build_game()
+    batch = data.load("sprites", size=16, fields=["caption"]).batches(0)(0, 4)
+    critic, looks = game.players["D"].net, list[torch.Tensor]()
+    critic.register_forward_pre_hook(lambda net, inputs: looks.append(inputs[0]))
+    for turn in game.turns[1:]:
+        r = turn.play(game.nets, Batch(**batch, wrong_caption=batch.caption.roll(1, 0)), Clock())
+        r.augment = torch.zeros_like
+        r.score_wrong(), r.score_between()
+    assert len(looks) == 4
+    assert not any(images.any() for images in looks)
 
 
 def test_an_unknown_sentence_is_refused_with_the_known_words(

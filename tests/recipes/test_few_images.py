@@ -116,6 +116,9 @@ def test_sizes_that_do_not_fit() -> None:
         build("projected", SPEC, resolution=100)
     with pytest.raises(LeafwingError, match="divisible by 16"):
         build("fastgan", DataSpec({"image": Image(20, 20)}))
+    assert "reduced to 32 px" in build("projected", DataSpec.images(64, 64), resolution=32).notes[0]
+    assert "resolution=64" in build("projected", DataSpec.images(64, 64), resolution=32).notes[0]
+    assert not build("projected", DataSpec.images(32, 32), resolution=32).notes
 
 
 def test_noise_can_be_the_same_for_all_samples() -> None:

@@ -56,7 +56,7 @@ NOT_INCLUDED = {
     "lightweight_gan lightweight": "not included under this name; fastgan is the method that it is built on",
     "esrgan real_esrgan realesrgan": "not included; srgan enlarges pictures: --recipe srgan --input low4",
     "pix2pixhd spade gaugan": "not included; pix2pix makes pictures from pictures: --recipe pix2pix --input grey",
-    "stargan munit unit": "not included; cut and cyclegan make pictures of one kind from another: --recipe cut --input OTHERS",
+    "stargan munit unit": "not here; sggan_sparse changes attributes; cut makes one kind of pictures of another (--input OTHERS)",
     "vae vqvae vqgan autoencoder": "not a GAN; vaegan, bigan and alpha_gan find latents of given pictures",
     "conditional conditional_gan": "the name is cgan: --recipe cgan",
     "auto best default recommended": "leave out --recipe: then the recipe is chosen",

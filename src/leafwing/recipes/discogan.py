@@ -6,8 +6,8 @@ G makes images from inputs, F inputs from images. Each minimises r times the squ
 1 - r times 0.1 sp(-s) + 0.9 of feature matching: the squared difference between the batch means of D's features of real and fake
 samples, in all of its hidden layers but the first. D's loss is halved. As in the authors' code, r is 0.01 for 10,000 updates of 64
 images, then 0.5 (here from the middle of training at the latest); D moves in every third round and the translators, convolutional
-autoencoders, in the others. At 64 px the networks are the authors', with tanh in place of the sigmoid. On points all networks are
-MLPs, and there is no feature matching.
+autoencoders, in the others. At 64 px the networks are the authors', with tanh for the sigmoid, further biases, and initial weights
+from N(0, 0.02). On points all networks are MLPs, and there is no feature matching.
 """
 
 from functools import partial

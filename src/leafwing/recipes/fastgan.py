@@ -6,8 +6,8 @@ Decoders rebuild real images from the discriminator's maps, whole and in part, s
 memorising them. Both networks see images through DiffAugment (`--augment`), as in the authors' code, which leaves out the cutout:
 `--augment diff:color,translation`. There the distance of rebuilt images is LPIPS, summed over the batch; here it is that of
 EfficientNet-lite0's features if its package is installed, else L1, and the mean: their weight for a batch of 8 would be `rebuild=8`.
-The authors' networks are for 256 to 1024 px; here they begin at the size of the images, and the second view of D is the image at half
-the size.
+Their D has a third decoder, of the second view, and one quarter for a batch; here each image has its own. Their networks are for 256
+to 1024 px; here they begin at the size of the images, and the second view of D is the image at half the size.
 """
 
 from typing import Literal

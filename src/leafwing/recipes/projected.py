@@ -4,7 +4,9 @@ D sees images only through a frozen network for photographs, whose maps are mixe
 
 The network is EfficientNet-lite0, as in the authors' code, G is FastGAN's, and images are seen through DiffAugment (`--augment`).
 The frozen network is not part of checkpoints. Features of a network of this family must not judge the results: they are what G was
-trained for. The authors resize images to 224 px before the network; the default here is 128, four times as fast.
+trained for. The authors enlarge images to 224 px before the network; the default here is 128, four times as fast. Larger images are
+reduced to it, and what is lost in that D does not see. Other differences: each of their critics has at least one layer with a slope;
+here that of the smallest map is linear at 128 px. Their maps are enlarged after mixing, and their G normalises z and has no tanh.
 """
 
 from typing import Literal
@@ -56,7 +58,8 @@ def projected(
     data.need("projected", image=Image)
     if resolution < 32 or resolution % 32:
         raise LeafwingError(f"recipe projected: resolution={resolution}: must be a multiple of 32")
-    z = priors.by_name(prior, latent)
+    z, side = priors.by_name(prior, latent), max(data.height, data.width)
+    blind = f"D sees images reduced to {resolution} px, and no finer details: resolution={-(-side // 32) * 32} shows it all"
 
     def judge(nets: Nets, samples: Tensor, inputs: Batch) -> Tensor:
         return scores(nets.D(samples)).mean(1)
@@ -70,5 +73,6 @@ def projected(
         abilities=Abilities(generating(z).outputs, judge=judge),
         batch=batch,
         augment="diff",
+        notes=[blind] if resolution < side else [],
         pretrained=["lite0"] if backbone == "lite0" else [],
     )

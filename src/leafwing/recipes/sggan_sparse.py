@@ -6,11 +6,12 @@ From an image x, G makes two for each attribute i: x(i, 0) without and x(i, 1) w
 with a head for each attribute that learns from labelled images (`--labelled`; without it, from all). G makes images that D takes for
 real and whose head i reads as intended, and consistent pairs: from x(i, v) it makes x(i, 0) and x(i, 1) again. Weights of 10, 1 and
 10 for penalty, attributes and consistency, five updates of D per update of G, Adam 1e-4 with beta1 0.5, and a last layer that also
-sees x: all as in the authors' code. To set several attributes, G is applied several times.
+sees x: as in the authors' code. To set several attributes, G is applied several times.
 
-Differences: the code sums over both values of all attributes; here each image draws one of each, whose mean is half of that for one
-attribute. One convolution makes all outputs; in the code each has features of its own. D's first layer has a stride, as in DCGAN.
-Batch 16 instead of 2, a constant learning rate. Of a category, such as colour=red, only the value 1 is set.
+Differences: the code averages over the attributes and sums over both values; here each image draws one of each, so every term is half
+of theirs but D's cross-entropy of attributes, which thus weighs twice as much. One convolution makes all outputs; in the code each has
+features of its own. D's first layer has a stride, as in DCGAN. Batch 16 instead of 2, a constant learning rate. Of a category, such as
+colour=red, only the value 1 is set.
 """
 
 from typing import Any
