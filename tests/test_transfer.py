@@ -11,12 +11,13 @@ import torch
 from safetensors.torch import load_file
 
 import leafwing
-from bare_run import create
-from leafwing import cli
+from bare_run import config, create
+from leafwing import cli, recipes
 from leafwing.commands.figures import as_text
-from leafwing.commands.transfer import find_start, freeze, trained_on
+from leafwing.commands.transfer import find_start, freeze, start_from, trained_on
 from leafwing.config import Start
 from leafwing.errors import InvalidOption, LeafwingError
+from leafwing.game import DataSpec
 from leafwing.progress import Reporter
 from leafwing.runs import Run
 from tiny import PICTURES, build
@@ -40,6 +41,15 @@ class Lines(Reporter):
 def earlier(tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("earlier") / "run"
     return leafwing.train("digits", "dcgan", out=folder, ema=100, **TINY)
+
+
+def untrained(folder: Path, recipe: str, options: dict[str, Any], spec: DataSpec) -> Run:
+    """A run with a checkpoint at 128 images, whose weights are random."""
+    settings = config(recipe, options=dict(recipes.describe(recipe).resolve(options)))
+    settings["data"]["spec"] = spec.as_dict()
+    run = Run.create(settings, recipes.locate(recipe), out=folder)
+    run.save_checkpoint(run.build_game(), {"images": 128}, last=1, milestone=0)
+    return run
 
 
 def weights(run: Run, images: int) -> dict[str, torch.Tensor]:
@@ -103,6 +113,17 @@ def test_a_mean_of_past_weights_begins_with_those_that_were_taken(tmp_path: Path
     plain = leafwing.train("digits", "improved_gan", out=tmp_path / "plain", **options)
     run = leafwing.train("digits", "improved_gan", out=tmp_path / "run", start=str(plain.folder), history=1.0, **options)
     assert all(abs(record["losses"][f"{name}/history_{name}"]) < 1e-12 for record in run.records() for name in "GD")
+
+
+def test_a_mean_of_weights_of_another_shape_begins_with_those_that_were_taken(tmp_path: Path) -> None:
+    """Its count fits, unlike the mean."""
+    options = {"latent": 4, "width": 4, "max_width": 8, "history": 1.0}
+    run = untrained(tmp_path / "run", "improved_gan", options, PICTURES)
+    game = recipes.build("improved_gan", recipes.find("improved_gan"), PICTURES, {**options, "latent": 6})
+    start_from(game, str(run.folder))
+    for name in "GD":
+        term, net = game.modules()[f"term.history_{name}"], game.players[name].net
+        assert torch.equal(term.mean, torch.cat([weight.flatten() for weight in net.parameters()])), name
 
 
 def test_other_networks_are_refused(earlier: Run, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class Restarts(Protocol):
-    """A loss term whose state follows the weights, such as their mean: without a saved state it begins with those that were taken."""
+    """A loss term whose state follows the weights, such as their mean: unless all of it fits, it begins with those that were taken."""
 
     def restart(self, nets: Nets) -> None: ...
 
@@ -100,7 +100,7 @@ def start_from(game: Game, option: str, say: Callable[[str], None] = lambda text
             key.removeprefix(f"{module_name}:"): value for key, value in fitting.items() if key.startswith(f"{module_name}:")
         }
         module.load_state_dict(state, strict=False)
-        if not state and isinstance(module, Restarts):
+        if len(state) < len(module.state_dict()) and isinstance(module, Restarts):
             restarted.append(module)
     for term in restarted:
         term.restart(game.nets)
