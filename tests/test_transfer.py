@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import json
 import shutil
 from dataclasses import replace
@@ -14,11 +15,13 @@ import leafwing
 from bare_run import config, create
 from leafwing import cli, recipes
 from leafwing.commands.figures import as_text
+from leafwing.commands.recommend import open_start
 from leafwing.commands.transfer import find_start, freeze, start_from, trained_on
 from leafwing.config import Start
 from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.game import DataSpec
 from leafwing.progress import Reporter
+from leafwing.recipes._recommended import RECOGNISABLE
 from leafwing.runs import Run
 from tiny import PICTURES, build
 
@@ -126,6 +129,25 @@ def test_a_mean_of_weights_of_another_shape_begins_with_those_that_were_taken(tm
         assert torch.equal(term.mean, torch.cat([weight.flatten() for weight in net.parameters()])), name
 
 
+def test_a_dry_run_takes_the_weights_and_counts_the_images_of_all_trainings_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.import_module("leafwing.commands.forecast"), "measured_speed", lambda training: 50.0)
+    options = {"latent": 4, "width": 4, "max_width": 8}
+    run, lines = untrained(tmp_path / "run", "dcgan", options, DataSpec.images(32, 32)), Lines()
+
+    def dry_run(**further: Any) -> dict[str, Any]:
+        values = {**options, "size": 32, "channels": 3, "images": 80, "threads": 1, "precision": "fp32", **further}
+        return leafwing.forecast("digits", "dcgan", start=str(run.folder), progress=lines, **values)
+
+    run.update(start=Start("first", RECOGNISABLE, "", 1, 1))
+    assert not dry_run()["expect"]
+    assert any(line.startswith("start: ") for line in lines.lines)
+    assert open_start(str(run.folder))[1] == RECOGNISABLE + 128
+    with pytest.raises(InvalidOption, match="no weight of dcgan at 128 images fits"):
+        dry_run(width=5, max_width=7, latent=6)
+
+
 def test_other_networks_are_refused(earlier: Run, tmp_path: Path) -> None:
     with pytest.raises(LeafwingError, match=r"start.*no weight of dcgan at 64 images fits these networks"):
         leafwing.train("ring", "gan", out=tmp_path / "run", start=str(earlier.folder), images=64, threads=1)
@@ -219,7 +241,10 @@ def test_a_run_that_stopped_before_its_first_checkpoint_begins_from_the_same_wei
         path.unlink()
     torch.save({"begun": True}, run.folder / "resume.pt")  # as training writes it at its start
     assert leafwing.resume(run.folder).weights()[64].read_bytes() == expected
-    replayed = leafwing.train(out=tmp_path / "again", replay=run.folder)
+    start = run.history.start
+    run.update(start=replace(start, sha256="0" * 64))  # as if the other run had other weights now
+    replayed = leafwing.train(out=tmp_path / "again", replay=run.folder, progress=(lines := Lines()))
+    assert any("other weights at 32 images than when the replayed run began" in line for line in lines.lines)
     assert replayed.history.start is not None
     assert replayed.history.start.images == 32
     assert replayed.weights()[64].read_bytes() == expected

@@ -10,7 +10,8 @@ from leafwing.commands.closing import expectation
 from leafwing.commands.first_checks import check_training
 from leafwing.commands.plan import MEASURING, build_training, measured_speed, resolve_training
 from leafwing.commands.recommend import fill_in
-from leafwing.commands.transfer import find_start, with_start
+from leafwing.commands.transfer import start_from, with_start
+from leafwing.config import History
 from leafwing.errors import InvalidOption
 from leafwing.progress import OnceReporter, Progress, reporter_of
 from leafwing.runs import ROOT, Run, refuse_existing
@@ -55,6 +56,8 @@ def forecast(
         recipe, chosen, hyperparameters = fill_in(source, recipe, chosen, hyperparameters, reporter, replay)
         plan = resolve_training(source, recipe, chosen, hyperparameters, reporter, replay)
         training = build_training(plan, images=10**12)
+        option = plan.settings.transfer.start
+        start = start_from(training.game, option, reporter.say) if option else None
         training.phases = training.phases[:1]  # if a replayed run changed its batch size, all numbers are those of the first
         batch = training.phases[0].batch if training.phases else training.batch
         check_divisible(batch, devices)
@@ -67,8 +70,7 @@ def forecast(
     duration = min(schedule.images / speed, schedule.time or inf)
     shown = min(schedule.images, max(1, round(duration * speed)))
     spec = plan.data_config.spec
-    before = find_start(str(chosen["start"]))[1] if chosen.get("start") else 0
-    expected = expectation(spec, shown, before)
+    expected = expectation(spec, shown, History(start=start).before)
     if expected and is_named and shown < schedule.images:
         expected += "; without --recipe, size and networks are chosen for the time"
     return {

@@ -154,7 +154,7 @@ def describe_load(before: tuple[float, int] | None) -> list[str]:
 def open_start(text: str) -> tuple[Run | None, int]:
     """The run of `--start` if its recipe is an installed one, and the number of images that its weights were trained on."""
     run, images = find_start(text)
-    return (run if run.recipe_is_installed() and not run.spec.points else None), images
+    return (run if run.recipe_is_installed() and not run.spec.points else None), run.history.before + images
 
 
 def started(run: Run) -> rule.Choice:
