@@ -24,6 +24,7 @@ from leafwing.commands.plan import (
     check_watching,
     fit_to_length,
     new_training,
+    open_replay,
     resolve_training,
 )
 from leafwing.commands.recommend import fill_in
@@ -106,6 +107,12 @@ def train(
             start = start_from(training.game, plan.settings.transfer.start, progress.say)
             plan.config["history"]["start"] = asdict(start)
             plan.config["transfer"]["start"] = f"{start.folder}@{start.images}"  # so that a replay takes the same
+            before = open_replay(replay).history.start if replay and "start" not in values else None
+            if before is not None and before.sha256 != start.sha256:
+                progress.warn(
+                    f"{start.folder} has other weights at {start.images:,} images than when the replayed run began: the weights will "
+                    "differ"
+                )
             if plan.data_config.held_out and trained_on(Run(start.folder), plan.data_config):
                 plan.config["history"]["trained_on_held_out"] = True
                 progress.warn(
