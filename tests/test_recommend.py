@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,16 @@ def test_critics_see_changed_images_where_there_are_few() -> None:
     assert "augment" not in many.settings
 
 
+def test_no_reason_is_said_for_what_the_user_has_set() -> None:
+    facts = Facts("images", 5_000, smallest=500)
+    for name in ("ema", "condition-scale", "augment", "mirror"):
+        reasons = choose(replace(facts, chosen={name.replace("-", "_")}), constant(100)).reasons
+        assert not any(name in reason for reason in reasons)
+        assert sum(name in reason for reason in choose(facts, constant(100)).reasons) == 1
+    few = choose(Facts("images", 5_000, smallest=5, chosen={"ema"}), constant(100))
+    assert "--ema" not in few.reasons[0], "nor advised"
+
+
 def test_the_networks_are_as_wide_as_the_time_allows() -> None:
     enough = rule.ENOUGH[WIDEST] / rule.HOUR
     assert choose(Facts("images", 5_000), constant(enough * 1.01)).options["width"] == WIDEST
@@ -210,9 +221,9 @@ def test_a_busy_machine_is_named_where_the_speed_decides(
 
 def test_the_smallest_class_is_that_of_the_images_to_train_on(tmp_path: Path) -> None:
     source = write(tmp_path / "photos", {"a": 30, "b": 50})
-    whole = recommend.facts_of(source, {"size": 16}, Reporter())
+    whole = recommend.facts_of(source, {"size": 16}, {}, Reporter())
     assert (whole.pictures, whole.smallest) == (80, 30)
-    part = recommend.facts_of(source, {"size": 16, "hold_out": 40}, Reporter())
+    part = recommend.facts_of(source, {"size": 16, "hold_out": 40}, {}, Reporter())
     assert part.pictures == 40
     assert part.smallest is not None
     assert 5 <= part.smallest <= 20
@@ -278,7 +289,7 @@ def test_the_doctor_names_both_sizes_that_training_may_choose() -> None:
     both = f"size 64x64, or {rule.SMALL}x{rule.SMALL} where"
     assert both in recommendation(report, "leafwing train photos", may_shrink=True)
     assert both not in recommendation(report, "leafwing train photos --size 64", may_shrink=False)
-    assert "mirror" not in " ".join(choose(Facts("images", 200, mirrored=True), constant(100)).reasons)
+    assert "mirror" not in " ".join(choose(Facts("images", 200, chosen={"mirror"}), constant(100)).reasons)
 
 
 def test_points_are_trained_on_for_a_number_of_them_that_takes_minutes() -> None:

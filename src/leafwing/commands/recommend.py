@@ -112,7 +112,7 @@ def recommend(
         card = recipes.describe(recipes.DEFAULT)  # for all that generate images from latents, the same sizes are possible
         settings = replace_fields(DataSettings(), values)
         check_before_reading(locate(source), card, card.name, {}, settings, values.get("augment"))
-    facts = replace(facts_of(source, values, reading), before=images_of_start)
+    facts = replace(facts_of(source, values, options, reading), before=images_of_start)
     try:
         choice = rule.choose(facts, speed) if start is None else rule.with_length(started(start), facts, speed)
     finally:
@@ -182,12 +182,12 @@ def describe(choice: rule.Choice, values: Mapping[str, Any], options: Mapping[st
     return ", ".join([choice.recipe, *parts])
 
 
-def facts_of(source: Any, values: Mapping[str, Any], progress: Reporter) -> rule.Facts:
+def facts_of(source: Any, values: Mapping[str, Any], options: Mapping[str, Value], progress: Reporter) -> rule.Facts:
     """What the rule must know of a source.
 
     Args:
         source: as for `plan.resolve_training`.
-        values: the settings that the user has set.
+        values, options: the settings and options that the user has set.
         progress: receives the progress of reading.
     """
     from leafwing import data
@@ -217,8 +217,7 @@ def facts_of(source: Any, values: Mapping[str, Any], progress: Reporter) -> rule
         images=values.get("images"),
         seconds=values.get("time", rule.HOUR),
         may_shrink="size" not in values,
-        may_augment="augment" not in values,
-        mirrored="mirror" in values,
+        chosen={*values, *options},
     )
 
 

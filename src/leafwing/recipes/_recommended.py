@@ -6,7 +6,7 @@ a number was assumed, its docstring says so. `commands.recommend` applies the ru
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -74,8 +74,7 @@ class Facts:
         images: training length set by the user; None: as many as the time allows.
         seconds: training time.
         may_shrink: whether the size may be chosen.
-        may_augment: whether the augmentation may be chosen.
-        mirrored: whether the user has set --mirror.
+        chosen: names of the settings and options that the user has set, for which nothing is recommended.
         before: images that the weights were trained on from which training starts.
     """
 
@@ -86,8 +85,7 @@ class Facts:
     images: int | None = None
     seconds: float = HOUR
     may_shrink: bool = False
-    may_augment: bool = True
-    mirrored: bool = False
+    chosen: Collection[str] = ()
     before: int = 0
 
 
@@ -153,17 +151,19 @@ def generation(facts: Facts, width: int | None = None) -> Choice:
         reasons[0] += f", at least {facts.smallest:,} of each class: you can ask for a class"
     elif facts.smallest is not None:
         reasons[0] += f", only {facts.smallest:,} of some classes: labels are not used"
-    reasons.append(
-        f"ema {show_count(AVERAGED)}: samples come from a moving average of G's weights, which has less noise than they have"
-    )
+    if "ema" not in facts.chosen:
+        reasons.append(
+            f"ema {show_count(AVERAGED)}: samples come from a moving average of G's weights, which has less noise than they have"
+        )
     options: dict[str, bool | int | float | str] = {"batch": BATCH, "ema": AVERAGED}
     if width is not None:
         options["width"] = width
     if labelled:
         options["condition_scale"] = CONDITION_SCALE
+    if labelled and "condition_scale" not in facts.chosen:
         reasons.append(f"condition-scale {CONDITION_SCALE:g}: labels count more in G's input, and take effect sooner")
     settings: dict[str, Any] = {}
-    if facts.pictures < FEW and facts.may_augment:
+    if facts.pictures < FEW and "augment" not in facts.chosen:
         settings["augment"] = AUGMENT
         reasons.append(
             f"augment {AUGMENT}: with fewer than {FEW:,} images D sees them with random changes, so that it cannot memorise them"
@@ -173,9 +173,10 @@ def generation(facts: Facts, width: int | None = None) -> Choice:
         chosen = " ".join(
             f"--{name.replace('_', '-')} {value if isinstance(value, str) else show_count(value)}"
             for name, value in with_labels.items()
+            if name not in facts.chosen
         )
         reasons[0] += f" (--recipe cgan {chosen} would)"
-    if not facts.mirrored:
+    if "mirror" not in facts.chosen:
         reasons.append(MIRROR)
     return Choice("cgan" if labelled else "dcgan", options, settings, reasons)
 
