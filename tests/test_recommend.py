@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 import leafwing
-from leafwing import cli, commands, recipes
+from leafwing import cli, commands, data, recipes
 from leafwing.commands import recommend
 from leafwing.commands.doctor import recommendation
 from leafwing.commands.plan import MEASURING
@@ -147,6 +147,20 @@ def test_a_slow_machine_or_a_short_time_gets_small_images() -> None:
     assert "size" not in choose(facts, constant(slow * 1.1)).settings
     assert "size" not in choose(Facts("images", 5_000, seconds=600.0), constant(slow)).settings  # set by the user
     assert "size" not in choose(Facts("images", 5_000, side=32, seconds=600.0, may_shrink=True), constant(slow)).settings
+
+
+def test_windows_and_tiles_are_no_smaller_than_by_default(tmp_path: Path) -> None:
+    """They would show less of the pictures, and there would be more tiles."""
+    source = tmp_path / "photos"
+    source.mkdir()
+    for i in range(3):
+        Image.effect_noise((160, 160), 50 + i).convert("RGB").save(source / f"{i}.png")
+    for values, may in (({}, True), ({"fit": "pad"}, True), ({"fit": "tiles"}, False), ({"crop_from": "160"}, False)):
+        assert recommend.may_shrink(values) == may
+    assert recommend.facts_of(source, {}, {}, Reporter()).may_shrink
+    assert not recommend.facts_of(source, {"crop_from": "80"}, {}, Reporter()).may_shrink
+    assert not recommend.facts_of(data.load(source), {}, {}, Reporter()).may_shrink, "it has been read already"
+    assert ["or 32x32" in commands.doctor(source, **values).text() for values in ({}, {"crop_from": "80"})] == [True, False]
 
 
 def test_the_length_follows_from_speed_and_time() -> None:
@@ -287,8 +301,8 @@ def test_the_doctor_recommends_no_size_that_cannot_be_trained(tmp_path: Path) ->
 def test_the_doctor_names_both_sizes_that_training_may_choose() -> None:
     report = SourceReport("photos", "folder", 200, 200, options={"size": "64x64", "channels": 3})
     both = f"size 64x64, or {rule.SMALL}x{rule.SMALL} where"
-    assert both in recommendation(report, "leafwing train photos", may_shrink=True)
-    assert both not in recommendation(report, "leafwing train photos --size 64", may_shrink=False)
+    assert both in recommendation(report, "leafwing train photos", shrinks=True)
+    assert both not in recommendation(report, "leafwing train photos --size 64", shrinks=False)
     assert "mirror" not in " ".join(choose(Facts("images", 200, chosen={"mirror"}), constant(100)).reasons)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from leafwing import recipes
 from leafwing.commands.first_checks import refuse_run
-from leafwing.commands.recommend import describe, describe_hold_out
+from leafwing.commands.recommend import describe, describe_hold_out, may_shrink
 from leafwing.errors import LeafwingError
 from leafwing.option_names import refuse_unknown
 from leafwing.progress import Progress, reporter_of
@@ -46,7 +46,7 @@ def doctor(source: Any, *, progress: Progress = None, **options: Any) -> SourceR
     if report.accepted and is_usable and (problem := size_problem(source, options)):
         report.advice.append(problem)
     elif report.accepted and is_usable and (words := command_words(source, options)):
-        report.advice.append(recommendation(report, words, "size" not in reading))
+        report.advice.append(recommendation(report, words, may_shrink(reading)))
     return report
 
 
@@ -89,20 +89,20 @@ def command_words(source: Any, reading: Mapping[str, Any]) -> str:
     return f"leafwing train {words}"
 
 
-def recommendation(report: SourceReport, words: str, may_shrink: bool) -> str:
+def recommendation(report: SourceReport, words: str, shrinks: bool) -> str:
     """The next command, and what it would do, as far as that does not depend on the machine.
 
     Args:
         report: the report on the source.
         words: the command.
-        may_shrink: whether the size may be chosen.
+        shrinks: whether a smaller size may be chosen.
     """
     kind: Kind = "points" if "points" in report.kind else "images"
     if "input" in report.fields or "input" in report.options:
         small = str(report.options.get("input", "")).startswith("low")
         kind = "enlarging" if small else "unpaired" if any("unpaired" in note for note in report.notes) else "pairs"
     smallest = min(report.classes.values()) if len(report.classes) > 1 else None
-    facts = Facts(kind, report.tiles or report.accepted, smallest=smallest, may_shrink=may_shrink)
+    facts = Facts(kind, report.tiles or report.accepted, smallest=smallest, may_shrink=shrinks)
     choice = by_kind(facts)
     size = str(report.options.get("size", ""))
     if facts.may_shrink and kind == "images" and size and max(map(int, size.split("x"))) > SMALL:

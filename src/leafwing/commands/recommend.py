@@ -216,9 +216,15 @@ def facts_of(source: Any, values: Mapping[str, Any], options: Mapping[str, Value
         smallest=smallest,
         images=values.get("images"),
         seconds=values.get("time", rule.HOUR),
-        may_shrink="size" not in values,
+        may_shrink=may_shrink(values) and not isinstance(source, data.Dataset),
         chosen={*values, *options},
     )
+
+
+def may_shrink(values: Mapping[str, Any]) -> bool:
+    """Whether a smaller size than the default shows the same: not if the user has set it, and not of windows and tiles, which would
+    show less."""
+    return not {"size", "crop_from"} & values.keys() and values.get("fit") != "tiles"
 
 
 def check_any(options: Mapping[str, Value]) -> None:
