@@ -37,3 +37,12 @@ def config(recipe: str = "dcgan", source: str = "/pictures/My Cats (2).zip", **c
 
 def create(folder: Path | None = None, *, root: Path | str = "runs", **changes: Any) -> Run:
     return Run.create(config(**changes), recipes.locate("dcgan"), out=folder, root=root)
+
+
+def untrained(folder: Path, recipe: str, options: dict[str, Any], spec: DataSpec) -> Run:
+    """A run with a checkpoint at 128 images, whose weights are random."""
+    settings = config(recipe, options=dict(recipes.describe(recipe).resolve(options)))
+    settings["data"]["spec"] = spec.as_dict()
+    run = Run.create(settings, recipes.locate(recipe), out=folder)
+    run.save_checkpoint(run.build_game(), {"images": 128}, last=1, milestone=0)
+    return run

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 import leafwing
+from bare_run import create, untrained
 from leafwing import cli, commands, data, recipes
 from leafwing.commands import recommend
 from leafwing.commands.doctor import recommendation
@@ -20,10 +21,12 @@ from leafwing.commands.plan import MEASURING
 from leafwing.data.doctor import SourceReport
 from leafwing.engine import setup
 from leafwing.errors import LeafwingError
+from leafwing.game import DataSpec
 from leafwing.progress import Reporter
 from leafwing.quantities import count
 from leafwing.recipes import _recommended as rule
 from leafwing.recipes._recommended import Choice, Facts, choose
+from leafwing.settings import CriticSettings
 
 TINY: dict[str, Any] = {"width": 8, "max_width": 16, "latent": 8, "batch": 8, "size": 16, "threads": 1, "precision": "fp32"}
 WIDEST, *_, NARROWEST = rule.ENOUGH
@@ -120,6 +123,23 @@ def test_critics_see_changed_images_where_there_are_few() -> None:
     few, many = (choose(Facts("images", n), constant(100)) for n in (rule.FEW - 1, rule.FEW))
     assert few.settings["augment"] == rule.AUGMENT
     assert "augment" not in many.settings
+
+
+def test_a_training_that_starts_from_a_run_with_plain_images_changes_them_where_there_are_few(tmp_path: Path) -> None:
+    run = create(tmp_path / "run")
+    few = recommend.started(run, Facts("images", rule.FEW - 1))
+    assert few.settings["augment"] == rule.AUGMENT
+    assert rule.AUGMENTED in few.reasons
+    for facts in (
+        Facts("images", rule.FEW),
+        Facts("images", 20, chosen={"augment"}),
+        Facts("pairs", 20),
+    ):
+        assert "augment" not in recommend.started(run, facts).settings
+    run.update(replace(run.settings, critic=CriticSettings("none")))
+    assert recommend.started(run, Facts("images", 20)).settings["augment"] == "none"
+    own = untrained(tmp_path / "own", "r3gan", {"width": 4, "max_width": 8}, DataSpec.images(16, 16))
+    assert "augment" not in recommend.started(own, Facts("images", 20)).settings, "it has one by default"
 
 
 def test_no_reason_is_said_for_what_the_user_has_set() -> None:

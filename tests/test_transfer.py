@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 import leafwing
-from bare_run import config, create
+from bare_run import create, untrained
 from leafwing import cli, recipes
 from leafwing.commands.figures import as_text
 from leafwing.commands.recommend import open_start
@@ -44,15 +44,6 @@ class Lines(Reporter):
 def earlier(tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("earlier") / "run"
     return leafwing.train("digits", "dcgan", out=folder, ema=100, **TINY)
-
-
-def untrained(folder: Path, recipe: str, options: dict[str, Any], spec: DataSpec) -> Run:
-    """A run with a checkpoint at 128 images, whose weights are random."""
-    settings = config(recipe, options=dict(recipes.describe(recipe).resolve(options)))
-    settings["data"]["spec"] = spec.as_dict()
-    run = Run.create(settings, recipes.locate(recipe), out=folder)
-    run.save_checkpoint(run.build_game(), {"images": 128}, last=1, milestone=0)
-    return run
 
 
 def weights(run: Run, images: int) -> dict[str, torch.Tensor]:

@@ -114,7 +114,7 @@ def recommend(
         check_before_reading(locate(source), card, card.name, {}, settings, values.get("augment"))
     facts = replace(facts_of(source, values, options, reading), before=images_of_start)
     try:
-        choice = rule.choose(facts, speed) if start is None else rule.with_length(started(start), facts, speed)
+        choice = rule.choose(facts, speed) if start is None else rule.with_length(started(start, facts), facts, speed)
     finally:
         torch.set_num_threads(threads)
     choice = replace(choice, settings={**AUTO, **choice.settings})
@@ -157,12 +157,17 @@ def open_start(text: str) -> tuple[Run | None, int]:
     return (run if run.recipe_is_installed() and not run.spec.points else None), run.history.before + images
 
 
-def started(run: Run) -> rule.Choice:
-    """The recipe, options and size of a run whose weights a training starts from: others would not fit."""
+def started(run: Run, facts: rule.Facts) -> rule.Choice:
+    """The recipe, options and size of a run whose weights a training starts from: others would not fit. Critics that saw pictures as
+    they are see changed ones where there are few."""
     settings = {"size": f"{run.spec.height}x{run.spec.width}", "channels": run.spec.channels}
+    reasons = ["its weights fit its own networks and size"]
     if run.settings.critic.augment:
         settings["augment"] = run.settings.critic.augment
-    return rule.Choice(run.recipe, run.options, settings, ["its weights fit its own networks and size"])
+    elif rule.needs_augmentation(facts) and run.build_game().augment == "none":
+        settings["augment"] = rule.AUGMENT
+        reasons.append(rule.AUGMENTED)
+    return rule.Choice(run.recipe, run.options, settings, reasons)
 
 
 def describe(choice: rule.Choice, values: Mapping[str, Any], options: Mapping[str, Value]) -> str:
