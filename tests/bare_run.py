@@ -44,5 +44,8 @@ def untrained(folder: Path, recipe: str, options: dict[str, Any], spec: DataSpec
     settings = config(recipe, options=dict(recipes.describe(recipe).resolve(options)))
     settings["data"]["spec"] = spec.as_dict()
     run = Run.create(settings, recipes.locate(recipe), out=folder)
-    run.save_checkpoint(run.build_game(), {"images": 128}, last=1, milestone=0)
+    game = run.build_game()
+    run.config["conditions"] = [name for output in game.abilities.outputs for name in output.conditions]
+    run.update()
+    run.save_checkpoint(game, {"images": 128}, last=1, milestone=0)
     return run

@@ -142,6 +142,18 @@ def test_a_training_that_starts_from_a_run_with_plain_images_changes_them_where_
     assert "augment" not in recommend.started(own, Facts("images", 20)).settings, "it has one by default"
 
 
+def test_a_training_without_labels_starts_from_a_run_with_labels(tmp_path: Path) -> None:
+    """Its recipe is that without labels, with the options that both have."""
+    options = {"width": 4, "max_width": 8, "latent": 6, "condition_scale": rule.CONDITION_SCALE}
+    run = untrained(tmp_path / "run", "cgan", options, DataSpec.images(16, 16, labels=("a", "b")))
+    assert recommend.started(run, Facts("images", 20, labelled=True)).recipe == "cgan"
+    choice = recommend.started(run, Facts("images", 20))
+    assert choice.recipe == "dcgan"
+    assert (choice.options["width"], choice.options["latent"], choice.settings["size"]) == (4, 6, "16x16")
+    recipes.describe("dcgan").resolve(choice.options)
+    assert "no labels here, which cgan needs" in choice.reasons[0]
+
+
 def test_no_reason_is_said_for_what_the_user_has_set() -> None:
     facts = Facts("images", 5_000, smallest=500)
     for name in ("ema", "condition-scale", "augment", "mirror"):

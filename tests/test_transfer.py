@@ -16,13 +16,13 @@ from bare_run import create, untrained
 from leafwing import cli, recipes
 from leafwing.commands.figures import as_text
 from leafwing.commands.recommend import open_start
-from leafwing.commands.transfer import find_start, freeze, start_from, trained_on
+from leafwing.commands.transfer import find_start, freeze, start_from, trained_on, unwrapped
 from leafwing.config import Start
 from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.game import DataSpec
 from leafwing.progress import Reporter
 from leafwing.recipes._recommended import RECOGNISABLE
-from leafwing.runs import Run
+from leafwing.runs import Run, tensors_of
 from tiny import PICTURES, build
 
 TINY: dict[str, Any] = {
@@ -137,6 +137,23 @@ def test_a_dry_run_takes_the_weights_and_counts_the_images_of_all_trainings_befo
     assert open_start(str(run.folder))[1] == RECOGNISABLE + 128
     with pytest.raises(InvalidOption, match="no weight of dcgan at 128 images fits"):
         dry_run(width=5, max_width=7, latent=6)
+
+
+@pytest.mark.parametrize("first", ["cgan", "dcgan"])
+def test_networks_with_labels_and_without_share_their_weights(first: str, tmp_path: Path) -> None:
+    """Those with labels are wrapped; only G's first layer has another shape, and D's embedding no counterpart."""
+    options = {"latent": 4, "width": 4, "max_width": 8}
+    run = untrained(tmp_path / "run", first, options | {"ema": 50}, PICTURES)
+    second = "dcgan" if first == "cgan" else "cgan"
+    game = recipes.build(second, recipes.find(second), PICTURES, options | {"ema": 50})
+    lines: list[str] = []
+    start = start_from(game, str(run.folder), lines.append)
+    assert start.of - start.loaded == (2 if first == "cgan" else 3)  # G's, its average, and the embedding
+    theirs = weights(run, 128)
+    for name, value in tensors_of(game).items():
+        if any(f"{name} " in f"{line} " for line in lines) or "embedding" in name:
+            continue
+        assert torch.equal(value, {unwrapped(key): value for key, value in theirs.items()}[unwrapped(name)]), name
 
 
 def test_other_networks_are_refused(earlier: Run, tmp_path: Path) -> None:

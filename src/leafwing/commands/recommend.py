@@ -158,16 +158,27 @@ def open_start(text: str) -> tuple[Run | None, int]:
 
 
 def started(run: Run, facts: rule.Facts) -> rule.Choice:
-    """The recipe, options and size of a run whose weights a training starts from: others would not fit. Critics that saw pictures as
-    they are see changed ones where there are few."""
+    """The recipe, options and size of a run whose weights a training starts from: others would not fit.
+
+    Two things may differ: for data without labels the recipe is the one that is recommended for them, if that of the run was
+    recommended for labels; and critics that saw pictures as they are see changed ones where there are few.
+    """
+    recipe, options = run.recipe, run.options
     settings = {"size": f"{run.spec.height}x{run.spec.width}", "channels": run.spec.channels}
     reasons = ["its weights fit its own networks and size"]
+    if recipe in rule.RECIPES and {"label", "attributes"} & {*run.config.get("conditions", ())} and not facts.labelled:
+        recipe = rule.by_kind(facts).recipe
+        known = {option.name for option in recipes.describe(recipe).options}
+        options = {name: value for name, value in options.items() if name in known}
+        reasons = [
+            f"no labels here, which {run.recipe} needs: {recipe}, with its options and size, and the weights that fit"
+        ]
     if run.settings.critic.augment:
         settings["augment"] = run.settings.critic.augment
     elif rule.needs_augmentation(facts) and run.build_game().augment == "none":
         settings["augment"] = rule.AUGMENT
         reasons.append(rule.AUGMENTED)
-    return rule.Choice(run.recipe, run.options, settings, reasons)
+    return rule.Choice(recipe, options, settings, reasons)
 
 
 def describe(choice: rule.Choice, values: Mapping[str, Any], options: Mapping[str, Value]) -> str:
@@ -219,6 +230,7 @@ def facts_of(source: Any, values: Mapping[str, Any], options: Mapping[str, Value
         pictures=len(used),
         side=max(spec.height, spec.width),
         smallest=smallest,
+        labelled=dataset.labels is not None or dataset.attributes is not None,
         images=values.get("images"),
         seconds=values.get("time", rule.HOUR),
         may_shrink=may_shrink(values) and not isinstance(source, data.Dataset),

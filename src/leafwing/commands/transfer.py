@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -73,7 +74,8 @@ def trained_on(run: Run, data: DataConfig) -> bool:
 def start_from(game: Game, option: str, say: Callable[[str], None] = lambda text: None) -> Start:
     """Takes the weights of a run's newest checkpoint, or of another one after `@`, into a game, as far as names and shapes agree.
 
-    Averaged weights (EMA) that the run does not have begin as a copy of the weights themselves.
+    A network that only one of the two games wraps as `net`, such as to add conditions, agrees with that of the other. Averaged weights
+    (EMA) that the run does not have begin as a copy of the weights themselves.
 
     Args:
         game: the networks of a new training.
@@ -88,12 +90,15 @@ def start_from(game: Game, option: str, say: Callable[[str], None] = lambda text
     run, images = find_start(option)
     tensors = weights_file.read(run.weights()[images])
     ours = tensors_of(game)
+    inside = {unwrapped(key): value for key, value in tensors.items()}
     for key in ours.keys() - tensors.keys():
-        if (plain := key.replace(".average:", ":")) in tensors:
-            tensors[key] = tensors[plain]
+        name = unwrapped(key)
+        if (plain := name if name in inside else name.replace(".average:", ":")) in inside:
+            tensors[key] = inside[plain]
     fitting = {key: tensors[key] for key in ours if key in tensors and tensors[key].shape == ours[key].shape}
     if not any(value.dim() > 1 for value in fitting.values()):  # single biases fit by chance
-        raise InvalidOption("start", option, f"no weight of {run.recipe} at {images:,} images fits these networks")
+        problem = f"no weight of {run.recipe} at {images:,} images fits these networks: take its recipe, options and size"
+        raise InvalidOption("start", option, problem)
     restarted: list[Restarts] = []
     for module_name, module in game.modules().items():
         state = {
@@ -118,6 +123,11 @@ def start_from(game: Game, option: str, say: Callable[[str], None] = lambda text
     game.pretrained = sorted({*game.pretrained, *run.pretrained})  # its critic looked through them, so these weights did
     sha256 = digest(run.weights()[images])
     return Start(str(run.folder.resolve()), images, sha256, len(fitting), len(ours), run.history.before)
+
+
+def unwrapped(key: str) -> str:
+    """The name of a tensor in the network that a module wraps as `net`: `G:net.out.weight` is `G:out.weight`."""
+    return re.sub(r":(net\.)+", ":", key)
 
 
 def start_again(game: Game, start: Start) -> None:

@@ -75,6 +75,7 @@ class Facts:
         pictures: number of images (or points).
         side: the longer side of the images, in pixels.
         smallest: number of images of the smallest class; None without classes.
+        labelled: whether they have labels or attributes.
         images: training length set by the user; None: as many as the time allows.
         seconds: training time.
         may_shrink: whether the size may be chosen.
@@ -86,6 +87,7 @@ class Facts:
     pictures: int
     side: int = 64
     smallest: int | None = None
+    labelled: bool = False
     images: int | None = None
     seconds: float = HOUR
     may_shrink: bool = False
