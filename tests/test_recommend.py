@@ -16,7 +16,7 @@ import leafwing
 from bare_run import create, untrained
 from leafwing import cli, commands, data, recipes
 from leafwing.commands import recommend
-from leafwing.commands.doctor import recommendation
+from leafwing.commands.doctor import facts_of_report, recommendation
 from leafwing.commands.plan import MEASURING
 from leafwing.data.doctor import SourceReport
 from leafwing.engine import setup
@@ -323,6 +323,37 @@ def test_the_doctor_recommends_what_training_does(tmp_path: Path, capsys: pytest
     assert "Next: leafwing train" in capsys.readouterr().out
 
 
+def test_images_without_labels_are_read_where_labels_are_not_used(tmp_path: Path) -> None:
+    """Else a list that names six of thirty images would leave out the others."""
+    source, said = write(tmp_path / "photos", {"": 30}), Listener()
+    (source / "labels.csv").write_text("file,label\n" + "".join(f"{i}.png,{i % 2}\n" for i in range(6)))
+    facts = recommend.facts_of(source, {"size": 16}, {}, Reporter())
+    assert (facts.pictures, facts.smallest, facts.unlabelled, facts.labelled) == (30, 3, 24, False)
+    named = recommend.facts_of(source, {"size": 16, "labels": "labels.csv"}, {}, Reporter())
+    assert (named.pictures, named.unlabelled) == (6, 0)
+    options = {name: value for name, value in TINY.items() if name != "batch"}
+    run = leafwing.train(source, images=16, out=tmp_path / "run", progress=said, **options)
+    assert (run.data.samples, run.data.options["labels"]) == (30, "none")
+    advice = next(line for line in commands.doctor(source, size=16).advice if line.startswith("Next"))
+    reasons = [line.strip() for line in said.lines if line.startswith("  ")]
+    assert any("so that the 24 images without one are read too" in reason for reason in reasons)
+    assert {*reasons} <= {line.strip() for line in advice.splitlines()}
+    plain = create(tmp_path / "plain")
+    assert recommend.started(plain, facts).settings["labels"] == "none"
+    assert recommend.facts_of(source, {"size": 16}, {}, Reporter(), start=plain).pictures == 30
+    cgan = untrained(tmp_path / "cgan", "cgan", {"width": 4, "max_width": 8}, DataSpec.images(16, 16, labels=("a", "b")))
+    assert recommend.facts_of(source, {"size": 16}, {}, Reporter(), start=cgan).pictures == 6
+
+
+@pytest.mark.parametrize("listed", ["file,label\n0.png,a\n", "file,smiling\n0.png,1\n", ""])
+def test_images_are_left_out_for_want_of_labels_or_attributes_or_outside_class_folders(listed: str, tmp_path: Path) -> None:
+    source = write(tmp_path / "photos", {"a": 20, "b": 20, "": 1} if not listed else {"": 30})
+    if listed:
+        (source / "labels.csv").write_text(listed)
+    facts = recommend.facts_of(source, {"size": 16}, {}, Reporter())
+    assert (facts.pictures, facts.unlabelled) == ((30, 29) if listed else (41, 1))
+
+
 def test_the_doctor_recommends_no_size_that_cannot_be_trained(tmp_path: Path) -> None:
     source = write(tmp_path / "photos", {"": 24})
     *_, last = commands.doctor(source, size=24).advice
@@ -333,8 +364,8 @@ def test_the_doctor_recommends_no_size_that_cannot_be_trained(tmp_path: Path) ->
 def test_the_doctor_names_both_sizes_that_training_may_choose() -> None:
     report = SourceReport("photos", "folder", 200, 200, options={"size": "64x64", "channels": 3})
     both = f"size 64x64, or {rule.SMALL}x{rule.SMALL} where"
-    assert both in recommendation(report, "leafwing train photos", shrinks=True)
-    assert both not in recommendation(report, "leafwing train photos --size 64", shrinks=False)
+    assert both in recommendation(report, "leafwing train photos", facts_of_report(report, {}))
+    assert both not in recommendation(report, "leafwing train photos --size 64", facts_of_report(report, {"size": "64"}))
     assert "mirror" not in " ".join(choose(Facts("images", 200, chosen={"mirror"}), constant(100)).reasons)
 
 

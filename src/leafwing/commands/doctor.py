@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from leafwing import recipes
 from leafwing.commands.first_checks import refuse_run
-from leafwing.commands.recommend import describe, describe_hold_out, may_shrink
+from leafwing.commands.recommend import describe, describe_hold_out, lacks_labels, may_shrink
 from leafwing.errors import LeafwingError
 from leafwing.option_names import refuse_unknown
 from leafwing.progress import Progress, reporter_of
 from leafwing.quantities import show_count
-from leafwing.recipes._recommended import LEAST, SMALL, Facts, Kind, by_kind
+from leafwing.recipes._recommended import LEAST, SMALL, Facts, Kind, by_kind, uses_labels
 from leafwing.settings import READING_OPTIONS, DataSettings, all_settings, replace_fields, split_keywords
 
 if TYPE_CHECKING:
@@ -41,13 +42,28 @@ def doctor(source: Any, *, progress: Progress = None, **options: Any) -> SourceR
     require_packages(place)
     from leafwing.data.doctor import doctor as examine  # imports torch
 
-    report = examine(source, progress=reporter_of(progress).report_reading, **reading)
-    is_usable = not any(line.startswith("This source cannot be used") for line in report.advice)
-    if report.accepted and is_usable and (problem := size_problem(source, options)):
+    def examined(labels: str | None) -> SourceReport:
+        return examine(source, progress=reporter_of(progress).report_reading, **{**reading, "labels": labels})
+
+    report = examined(reading.get("labels"))
+    if not is_usable(report):
+        return report
+    if problem := size_problem(source, options):
         report.advice.append(problem)
-    elif report.accepted and is_usable and (words := command_words(source, options)):
-        report.advice.append(recommendation(report, words, may_shrink(reading)))
+    elif words := command_words(source, options):
+        used, facts = report, facts_of_report(report, reading)
+        if not uses_labels(facts) and lacks_labels(reading, report.rejected):
+            every = examined("none")
+            all_facts = facts_of_report(every, reading)
+            if is_usable(every) and (more := all_facts.pictures - facts.pictures) > 0:
+                used, facts = every, replace(all_facts, smallest=facts.smallest, unlabelled=more)
+        report.advice.append(recommendation(used, words, facts))
     return report
+
+
+def is_usable(report: SourceReport) -> bool:
+    """Whether one can train on a source."""
+    return report.accepted > 0 and not any(line.startswith("This source cannot be used") for line in report.advice)
 
 
 def size_problem(source: Any, options: Mapping[str, Any]) -> str:
@@ -89,23 +105,27 @@ def command_words(source: Any, reading: Mapping[str, Any]) -> str:
     return f"leafwing train {words}"
 
 
-def recommendation(report: SourceReport, words: str, shrinks: bool) -> str:
-    """The next command, and what it would do, as far as that does not depend on the machine.
-
-    Args:
-        report: the report on the source.
-        words: the command.
-        shrinks: whether a smaller size may be chosen.
-    """
+def facts_of_report(report: SourceReport, reading: Mapping[str, Any]) -> Facts:
+    """What the rule must know of a source, as far as a report shows it; `reading` are the settings that the user has set."""
     kind: Kind = "points" if "points" in report.kind else "images"
     if "input" in report.fields or "input" in report.options:
         small = str(report.options.get("input", "")).startswith("low")
         kind = "enlarging" if small else "unpaired" if any("unpaired" in note for note in report.notes) else "pairs"
     smallest = min(report.classes.values()) if len(report.classes) > 1 else None
-    facts = Facts(kind, report.tiles or report.accepted, smallest=smallest, may_shrink=shrinks)
+    return Facts(kind, report.tiles or report.accepted, smallest=smallest, may_shrink=may_shrink(reading))
+
+
+def recommendation(report: SourceReport, words: str, facts: Facts) -> str:
+    """The next command, and what it would do, as far as that does not depend on the machine.
+
+    Args:
+        report: the report on the source.
+        words: the command.
+        facts: what the rule must know of it.
+    """
     choice = by_kind(facts)
     size = str(report.options.get("size", ""))
-    if facts.may_shrink and kind == "images" and size and max(map(int, size.split("x"))) > SMALL:
+    if facts.may_shrink and facts.kind == "images" and size and max(map(int, size.split("x"))) > SMALL:
         size += f", or {SMALL}x{SMALL} where the machine shows fewer than {show_count(LEAST)} of that size in the time"
     reasons = [f"size {size}"] * bool(size) + [*choice.reasons, *describe_hold_out(facts, {})]
     return f"Next: {words}\n      without --recipe it chooses {describe(choice, {}, {})}:\n        " + "\n        ".join(

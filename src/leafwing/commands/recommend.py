@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,8 @@ from leafwing.runs import Run
 from leafwing.settings import READING_OPTIONS, DataSettings, replace_fields
 
 if TYPE_CHECKING:
+    from leafwing.data import Dataset
+    from leafwing.data.sources import RejectedFile
     from leafwing.engine.processes import Processes
     from leafwing.recipes import Value
 
@@ -112,7 +115,7 @@ def recommend(
         card = recipes.describe(recipes.DEFAULT)  # for all that generate images from latents, the same sizes are possible
         settings = replace_fields(DataSettings(), values)
         check_before_reading(locate(source), card, card.name, {}, settings, values.get("augment"))
-    facts = replace(facts_of(source, values, options, reading), before=images_of_start)
+    facts = replace(facts_of(source, values, options, reading, start), before=images_of_start)
     try:
         choice = rule.choose(facts, speed) if start is None else rule.with_length(started(start, facts), facts, speed)
     finally:
@@ -178,7 +181,7 @@ def started(run: Run, facts: rule.Facts) -> rule.Choice:
     elif rule.needs_augmentation(facts) and run.build_game().augment == "none":
         settings["augment"] = rule.AUGMENT
         reasons.append(rule.AUGMENTED)
-    return rule.Choice(recipe, options, settings, reasons)
+    return rule.reading_all(rule.Choice(recipe, options, settings, reasons), facts)
 
 
 def describe(choice: rule.Choice, values: Mapping[str, Any], options: Mapping[str, Value]) -> str:
@@ -198,20 +201,49 @@ def describe(choice: rule.Choice, values: Mapping[str, Any], options: Mapping[st
     return ", ".join([choice.recipe, *parts])
 
 
-def facts_of(source: Any, values: Mapping[str, Any], options: Mapping[str, Value], progress: Reporter) -> rule.Facts:
-    """What the rule must know of a source.
+def facts_of(
+    source: Any, values: Mapping[str, Any], options: Mapping[str, Value], progress: Reporter, start: Run | None = None
+) -> rule.Facts:
+    """What the rule must know of a source: of all of its images, if labels are not used.
 
     Args:
         source: as for `plan.resolve_training`.
         values, options: the settings and options that the user has set.
         progress: receives the progress of reading.
+        start: the run from whose weights training starts, and whose recipe it has.
     """
     from leafwing import data
     from leafwing.data.locating import locate
-    from leafwing.data.split import hold_out_count
 
     reading = {name: values[name] for name in READING_OPTIONS if values.get(name) is not None}
-    dataset = data.load(locate(source), **reading, progress=progress.report_reading)
+
+    def read(labels: str | None) -> Dataset:
+        return data.load(locate(source), **{**reading, "labels": labels}, progress=progress.report_reading)
+
+    dataset = read(values.get("labels"))
+    facts = facts_of_data(dataset, values, options)
+    if isinstance(source, data.Dataset):  # it has been read already
+        return replace(facts, may_shrink=False)
+    uses_labels = bool({*recipes.describe(start.recipe).needs} - {"image", "input"}) if start else rule.uses_labels(facts)
+    if not uses_labels and lacks_labels(values, dataset.rejects):
+        with suppress(LeafwingError):  # not with these images
+            every = read("none")
+            if (more := len(every) - len(dataset)) > 0:
+                return replace(facts_of_data(every, values, options), smallest=facts.smallest, unlabelled=more)
+    return facts
+
+
+def lacks_labels(values: Mapping[str, Any], rejects: Sequence[RejectedFile]) -> bool:
+    """Whether images are left out only for want of a label or attributes, and the user has not chosen where these come from."""
+    from leafwing.data.labels import UNLABELLED
+
+    return values.get("labels") is None and any(reject.reason.startswith(UNLABELLED) for reject in rejects)
+
+
+def facts_of_data(dataset: Dataset, values: Mapping[str, Any], options: Mapping[str, Value]) -> rule.Facts:
+    """What the rule must know of data, by the settings and options that the user has set."""
+    from leafwing.data.split import hold_out_count
+
     spec = dataset.spec
     kind: rule.Kind = "points" if spec.points else "images"
     if "input" in spec.fields:
@@ -233,7 +265,7 @@ def facts_of(source: Any, values: Mapping[str, Any], options: Mapping[str, Value
         labelled=dataset.labels is not None or dataset.attributes is not None,
         images=values.get("images"),
         seconds=values.get("time", rule.HOUR),
-        may_shrink=may_shrink(values) and not isinstance(source, data.Dataset),
+        may_shrink=may_shrink(values),
         chosen={*values, *options},
     )
 

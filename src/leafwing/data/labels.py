@@ -38,6 +38,9 @@ _SEARCHED = 20
 """Number of such files that are looked into."""
 CHOICES = ("folders", "none")
 """Values of the option `labels` besides the name of a list."""
+OUTSIDE = "outside the class folders"
+UNLABELLED = ("no label in ", "no attributes in ", OUTSIDE)
+"""How the reasons begin for which files are rejected that `labels=none` uses."""
 ORIGINS = ("The folder names are the labels.", "Labels come from ", "Attributes come from ")
 """How the notes begin that say where labels and attributes come from."""
 
@@ -344,7 +347,7 @@ def _assign_by_folder(source: Source, shared: str) -> None:
         if len(unlabelled) < len(splits):
             for name, path in folders.items():
                 if path[0] in unlabelled:
-                    reasons[name] = f"{path[0]}/ has no class folders, unlike the other splits"
+                    reasons[name] = f"{OUTSIDE}: {path[0]}/ has none, unlike the other splits"
             folders = {name: path for name, path in folders.items() if name not in reasons}
             if unlabelled:
                 counts = ", ".join(f"{split}/ ({splits[split]:,} images)" for split in unlabelled)
@@ -421,7 +424,7 @@ def _assign_all_folders(source: Source, top: str | None) -> None:
 
 def _keep_labelled(source: Source, reasons: dict[str, str]) -> None:
     """Rejects the entries outside the class folders."""
-    _reject_unlabelled(source, reasons, "outside the class folders")
+    _reject_unlabelled(source, reasons, OUTSIDE)
     source.notes.append(ORIGINS[0])
 
 

@@ -76,6 +76,7 @@ class Facts:
         side: the longer side of the images, in pixels.
         smallest: number of images of the smallest class; None without classes.
         labelled: whether they have labels or attributes.
+        unlabelled: number of images without, which are read because labels are not used.
         images: training length set by the user; None: as many as the time allows.
         seconds: training time.
         may_shrink: whether the size may be chosen.
@@ -88,6 +89,7 @@ class Facts:
     side: int = 64
     smallest: int | None = None
     labelled: bool = False
+    unlabelled: int = 0
     images: int | None = None
     seconds: float = HOUR
     may_shrink: bool = False
@@ -112,6 +114,15 @@ class Choice:
     reasons: Sequence[str] = ()
 
 
+BY_KIND: Mapping[str, Choice] = {
+    "points": Choice("r3gan", reasons=["points: this recipe covered every mode in every seed"]),
+    "unpaired": Choice("cut", reasons=["two sources without pairs: the cheapest recipe for them"]),
+    "enlarging": Choice("srgan", reasons=["images that are larger than their inputs"]),
+    "pairs": Choice("pix2pix", reasons=["images with inputs of the same size"]),
+}
+"""The recipes for data that are not only images."""
+
+
 def choose(facts: Facts, speed: Callable[[Choice], float]) -> Choice:
     """The rule.
 
@@ -121,9 +132,9 @@ def choose(facts: Facts, speed: Callable[[Choice], float]) -> Choice:
     """
     if facts.kind != "images":
         return with_length(by_kind(facts), facts, speed)
-    choice, shown = generation(facts), 0
+    choice, shown = by_kind(facts), 0
     for width, enough in ENOUGH.items():
-        choice = generation(facts, width)
+        choice = by_kind(facts, width)
         shown = facts.images or round(speed(choice) * facts.seconds)
         if shown >= enough:
             break
@@ -136,17 +147,22 @@ def choose(facts: Facts, speed: Callable[[Choice], float]) -> Choice:
     return with_length(choice, facts, speed)
 
 
-def by_kind(facts: Facts) -> Choice:
-    """The recipe for data that are not only images."""
-    if facts.kind == "points":
-        return Choice("r3gan", reasons=["points: this recipe covered every mode in every seed"])
-    if facts.kind == "unpaired":
-        return Choice("cut", reasons=["two sources without pairs: the cheapest recipe for them"])
-    if facts.kind == "enlarging":
-        return Choice("srgan", reasons=["images that are larger than their inputs"])
-    if facts.kind == "pairs":
-        return Choice("pix2pix", reasons=["images with inputs of the same size"])
-    return generation(facts)
+def by_kind(facts: Facts, width: int | None = None) -> Choice:
+    """The recipe for the data, without what depends on the machine; of a generator of images with networks of this width."""
+    return reading_all(BY_KIND.get(facts.kind) or generation(facts, width), facts)
+
+
+def reading_all(choice: Choice, facts: Facts) -> Choice:
+    """A choice that does not use labels, with the images that have none."""
+    if not facts.unlabelled:
+        return choice
+    why = f"labels none: none are used, so that the {facts.unlabelled:,} images without one are read too"
+    return replace(choice, settings={**choice.settings, "labels": "none"}, reasons=[*choice.reasons, why])
+
+
+def uses_labels(facts: Facts) -> bool:
+    """Whether each class has so many images that one may ask for it."""
+    return facts.kind == "images" and facts.smallest is not None and facts.smallest >= OF_A_CLASS
 
 
 def needs_augmentation(facts: Facts) -> bool:
@@ -156,7 +172,7 @@ def needs_augmentation(facts: Facts) -> bool:
 
 def generation(facts: Facts, width: int | None = None) -> Choice:
     """The training of a generator of images, with networks of this width."""
-    labelled = facts.smallest is not None and facts.smallest >= OF_A_CLASS
+    labelled = uses_labels(facts)
     reasons = [f"{facts.pictures:,} images"]
     if labelled:
         reasons[0] += f", at least {facts.smallest:,} of each class: you can ask for a class"
