@@ -438,6 +438,14 @@ def test_unpaired_inputs_come_from_their_own_source(tmp_path: Path) -> None:
         training, held_out = joined(evidence.train_pictures()), joined(evidence.held_out_pictures())
         assert 0 < len(held_out) < len(training)
         assert len(torch.cat([training, held_out]).flatten(1).unique(dim=0)) == 90, "every input is in one of the parts"
+        assert len(joined(evidence.inputs("image")).flatten(1).unique(dim=0)) == N, (
+            "as many as there are, not as real inputs"
+        )
+    few = replace(images, rows=np.arange(40)).with_stream("input", inputs, {"image": "input"})
+    with evidence_of(tmp_path, model, few, N, n_real=40) as evidence:
+        used = joined(evidence.inputs("input"))
+        assert len(used.flatten(1).unique(dim=0)) == 90, "each input is used before one is used again"
+        assert torch.equal(used[90:], used[: N - 90])
 
 
 def test_clips_are_evaluated_as_their_frames(tmp_path: Path) -> None:

@@ -39,6 +39,7 @@ from leafwing.metrics.targets import (
     frames_per_sample,
     is_paired,
     source_images,
+    source_of,
     target,
     to_images,
 )
@@ -438,15 +439,7 @@ class RunEvidence(Samples):
 
     def _real_of(self, start: int, end: int) -> Tensor:
         """The images of the real samples that belong to these samples."""
-        return torch.cat([self._real(first, last) for first, last in self._positions(start, end)])
-
-    def _positions(self, start: int, end: int) -> Iterator[tuple[int, int]]:
-        """The positions of the real samples that belong to these samples: if there are fewer real ones, they are repeated."""
-        while start < end:
-            first = start % self.protocol.n_real
-            last = min(self.protocol.n_real, first + end - start)
-            yield first, last
-            start += last - first
+        return torch.cat([self._real(first, last) for first, last in repeated(start, end, self.protocol.n_real)])
 
     def _conditions(self, start: int, end: int, names: Sequence[str] | None = None) -> Batch:
         """The conditions of these samples (None: all of them), as networks see them."""
@@ -454,14 +447,14 @@ class RunEvidence(Samples):
         if self.protocol.conditions != AS_REAL:
             return Batch({name: self._defaults[name][start:end] for name in names})
         pixels = pixel_conditions(self.output, self.model.spec)
-        # What changes an image gets the other conditions from another real sample: its own would ask for no change.
-        seeds = {name: self.seed + (self.output.field in pixels and name not in pixels) for name in names}
-        parts = [
-            columns_of(self.real, [name for name in names if seeds[name] == seed]).batch(seed, first, last - first)
-            for seed in sorted({*seeds.values()})
-            for first, last in self._positions(start, end)
-        ]
-        stored = Batch({name: torch.cat([part[name] for part in parts if name in part]) for name in names})
+        stored, compared = Batch(), source_of(self.real, self.output.field)
+        for name in names:
+            # What changes an image gets the other conditions from another real sample: its own would ask for no change.
+            seed = self.seed + (self.output.field in pixels and name not in pixels)
+            column, source = columns_of(self.real, [name]), source_of(self.real, name)
+            number = self.protocol.n_real if source is compared else len(source)
+            parts = [column.batch(seed, first, last - first)[name] for first, last in repeated(start, end, number)]
+            stored[name] = torch.cat(parts)
         return columns_of(self.real, names).to_network(stored)
 
     @cached_property
@@ -522,6 +515,15 @@ class RunEvidence(Samples):
 def chunks(n: int) -> Iterator[tuple[int, int]]:
     """Start and end of each chunk of n items."""
     return ((start, min(n, start + BLOCK)) for start in range(0, n, BLOCK))
+
+
+def repeated(start: int, end: int, number: int) -> Iterator[tuple[int, int]]:
+    """The positions of so many real samples that belong to these samples: if these are more, real ones are repeated."""
+    while start < end:
+        first = start % number
+        last = min(number, first + end - start)
+        yield first, last
+        start += last - first
 
 
 def real_images(data: Dataset, seed: int, start: int, end: int) -> Tensor:

@@ -41,6 +41,11 @@ def target(data: Dataset, name: str) -> Dataset:
     return replace(data, spec=DataSpec(fields), columns=columns, fingerprint=fingerprint, streams={}, windows=None)
 
 
+def source_of(data: Dataset, name: str) -> Dataset:
+    """The samples that a field belongs to, which have an order and a number of their own: those of a second source, or `data`."""
+    return next((stream.data for stream in data.streams.values() if name in stream.names.values()), data)
+
+
 def at_8_bits(kind: Field) -> Field:
     """A kind of field as metrics see it: images of a higher depth are compared at 8 bits."""
     return replace(kind, bits=8) if getattr(kind, "bits", 8) > 8 else kind  # type: ignore[type-var]
@@ -99,7 +104,7 @@ def most_samples(output: Output, spec: DataSpec, data: Dataset) -> int | None:
     sources = {*pixel_conditions(output, spec)}
     if output.prior is not None or not sources:
         return None
-    return max([len(stream.data) for stream in data.streams.values() if sources & {*stream.names.values()}] or [len(data)])
+    return max(len(source_of(data, name)) for name in sources)
 
 
 def enlargement(output: Output, spec: DataSpec) -> int:
