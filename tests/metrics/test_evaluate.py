@@ -297,6 +297,15 @@ def test_other_data_are_loaded_with_the_options_of_the_run(run: Run, folder: Pat
         require_same_protocol([row, same])
 
 
+def test_classes_have_the_names_of_the_run_with_data_of_other_classes(run: Run, folder: Path) -> None:
+    for number, path in enumerate(sorted(folder.iterdir())):
+        other = folder / ("hat", "shoe")[number % 2]
+        other.mkdir(exist_ok=True)
+        path.rename(other / path.name)
+    row = rows_of(run, "prdc", data=folder, n=200)[0]
+    assert set(row["by_class"]) == {str(digit) for digit in range(10)}
+
+
 def test_runs_with_augmentation_are_checked_for_leaks(
     folder: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

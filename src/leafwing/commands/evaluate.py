@@ -374,7 +374,7 @@ def compute(
             "words": leaks.describe(results, samples.augment)
         }
     if name != "memorisation":
-        return metric(name)(samples), details_of(name, samples)
+        return metric(name)(samples), details_of(name, samples, samples.model.spec.labels)
     from leafwing.metrics.pairs import page
     from leafwing.metrics.protocol import MAIN
     from leafwing.pictures import png
@@ -410,14 +410,14 @@ def scale_of(samples: Samples, measure: str) -> dict[str, Any]:
     return {"scale": scale.of(measure, samples.frames) if scale else None}
 
 
-def details_of(name: str, samples: Evidence) -> dict[str, Any]:
-    """The keys `variety` and, with classes, `by_class` of rows of `prdc`; see `metrics.prdc`."""
+def details_of(name: str, samples: Evidence, labels: Sequence[str] = ()) -> dict[str, Any]:
+    """The keys `variety` and, with classes, `by_class` of rows of `prdc`; see `metrics.prdc`. `labels`: the names of the classes."""
     from leafwing.metrics.prdc import by_class, variety
 
     if name != "prdc":
         return {}
     real, fake, classes = samples.real_features(), samples.fake_features(), samples.fake_labels()
-    value, shares = variety(real, fake), {} if classes is None else by_class(real, fake, classes, samples.spec.labels)
+    value, shares = variety(real, fake), {} if classes is None else by_class(real, fake, classes, labels)
     details = {"variety": round(value, 4)} if isfinite(value) else {}
     return details | ({"by_class": {key: round(share, 4) for key, share in shares.items()}} if shares else {})
 
