@@ -201,6 +201,16 @@ def test_changes_stay_in_range_and_leave_transparency_its_colour(kind: str, chan
             assert torch.equal(changed[:, -1], images[:, -1])
 
 
+def test_samples_are_the_first_ones_as_many_as_the_row_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`real_data.protocol_for` has the same limit, so that the number of samples and the fingerprint are true."""
+    monkeypatch.setattr(leaks, "STEPS", 1)
+    monkeypatch.setattr(leaks, "MAX_IMAGES", 100)
+    images = pictures(0, 160, 1, 16, 16)
+    many, first = (leaks.report(FakeEvidence(images, samples, augment="p=.2")) for samples in (images, images[:100]))
+    assert {leak.n_samples for leak in many} == {100}
+    assert str(many) == str(first)
+
+
 def test_images_are_spread_over_large_sets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leaks, "MAX_IMAGES", 10)
     numbers = torch.arange(50.0)[:, None, None, None].expand(-1, 1, 4, 4)

@@ -282,7 +282,7 @@ def conditions_of(output: Output, real: Dataset, spec: DataSpec) -> str:
 
 def protocol_for(name: str, protocol: Protocol, real_data: RealData, segmenter: Segmenter | None = None) -> Protocol:
     """The protocol of a metric: with its network, if any; memorisation and leaks always compare with the training data."""
-    from leafwing.metrics.memorisation import MAX_IMAGES
+    from leafwing.metrics import leaks, memorisation
     from leafwing.metrics.targets import frames_per_sample, target
 
     if name in WITHOUT_NETWORK:
@@ -291,6 +291,7 @@ def protocol_for(name: str, protocol: Protocol, real_data: RealData, segmenter: 
         return replace(protocol, features="segmenter", network=segmenter.digest, trained_through="")
     if name not in ("memorisation", "leaks"):
         return protocol
+    most = {"memorisation": memorisation.MAX_IMAGES, "leaks": leaks.MAX_IMAGES}[name]
     whole = real_data.splits()
     training, held_out = (target(part, protocol.output) for part in whole)
     return replace(
@@ -299,7 +300,7 @@ def protocol_for(name: str, protocol: Protocol, real_data: RealData, segmenter: 
         split="train",
         held_out=len(held_out) if protocol.output in whole[1].columns else 0,
         n_real=len(training),
-        n_fake=min(protocol.n_fake, max(1, MAX_IMAGES // frames_per_sample(training.spec.fields["image"]))),
+        n_fake=min(protocol.n_fake, max(1, most // frames_per_sample(training.spec.fields["image"]))),
     )
 
 

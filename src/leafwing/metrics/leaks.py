@@ -34,6 +34,7 @@ from torch.nn import functional as F
 from leafwing.engine.augmentation import Augmentation, AugmentOption, parse
 from leafwing.errors import LeafwingError
 from leafwing.metrics.evidence import Evidence, Measure
+from leafwing.metrics.memorisation import first
 from leafwing.metrics.own import composite_on_white, deterministic
 
 SIDE, WIDTHS = 32, (24, 48, 64)
@@ -41,7 +42,7 @@ SIDE, WIDTHS = 32, (24, 48, 64)
 STEPS, BATCH, RATE = 200, 32, 3e-3
 """Of their training: steps, images per batch, which are seen unchanged and changed, peak learning rate."""
 MAX_IMAGES = 5_000
-"""Maximum number of training images and of unseen ones."""
+"""Maximum number of samples, of training images and of unseen ones."""
 MIN_UNSEEN = 30
 """Minimum number of unseen real images."""
 REPEATS = 3
@@ -146,13 +147,14 @@ def report(evidence: Evidence) -> list[Leak]:
     kinds = kinds_of(evidence.augment, evidence.spec.channels)
     if not kinds:
         raise LeafwingError("the metric leaks has nothing to check: this run was trained without augmentation")
-    samples = [square(part) for part in evidence.fake_pictures()]
+    samples = [square(part) for part in first(evidence.fake_pictures(), MAX_IMAGES)]
+    number = sum(map(len, samples))
     training, unseen = (read(pictures) for pictures in (evidence.train_pictures(), evidence.held_out_pictures()))
     results = []
     with deterministic():
         training, unseen = split(training, unseen)
         if len(unseen) < MIN_UNSEEN:
-            return [Leak(kind, nan, nan, nan, evidence.n_fake, 0) for kind in kinds]
+            return [Leak(kind, nan, nan, nan, number, 0) for kind in kinds]
         if evidence.options.get("mirror"):  # G learns mirrored images too
             training = torch.cat([training, training.flip(3)])
             unseen = torch.cat([unseen[::2], unseen[1::2].flip(3)])
@@ -161,7 +163,7 @@ def report(evidence: Evidence) -> list[Leak]:
             net = train(training, change, partial(evidence.report_progress, f"learning what {WORDS[kind]} images look like"))
             changed = torch.cat([change(unseen) for _ in range(REPEATS)])
             of_samples, real, power = (share(net, images) for images in (samples, unseen.split(BATCH), changed.split(BATCH)))
-            results.append(Leak(kind, of_samples, real, power, evidence.n_fake, len(unseen)))
+            results.append(Leak(kind, of_samples, real, power, number, len(unseen)))
     return results
 
 

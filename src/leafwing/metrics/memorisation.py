@@ -142,7 +142,7 @@ def report(evidence: Evidence) -> MemorisationReport:
     """
     if evidence.spec.points:
         raise LeafwingError("memorisation requires images, and this data consists of points; use the metric modes")
-    samples = sketches(_first(evidence.fake_pictures(), MAX_IMAGES))
+    samples = sketches(first(evidence.fake_pictures(), MAX_IMAGES))
     training = sketches(evidence.train_pictures())
     held_out = sketches(evidence.held_out_pictures())
     result = examine(samples, training, evidence.train_pictures(), held_out, evidence.seed, evidence.report_progress)
@@ -336,7 +336,7 @@ def _ratio_of_medians(neighbours: Nearest, n: int) -> float:
     return float(np.median(neighbours.distances[:n, 0]) / max(np.median(neighbours.distances[n:, 0]), 1e-6))
 
 
-def _first(chunks: Iterable[Tensor], n: int) -> Iterator[Tensor]:
+def first(chunks: Iterable[Tensor], n: int) -> Iterator[Tensor]:
     """The first n images, in chunks."""
     for chunk in chunks:
         yield chunk[:n]
