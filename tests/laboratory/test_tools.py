@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import json
 from dataclasses import replace
 from math import nan
@@ -27,7 +28,7 @@ from leafwing.laboratory.finding import plain
 from leafwing.laboratory.interpolate import interpolate
 from leafwing.laboratory.mix import mix
 from leafwing.laboratory.truncate import parse_psi, truncate
-from leafwing.metrics.features import load_features
+from leafwing.metrics.features import Features, load_features
 from leafwing.model import Model
 from leafwing.parts.plays import generating
 from leafwing.parts.priors import Normal
@@ -285,12 +286,21 @@ def test_samples_of_shorter_latents_are_closer_together(real: Dataset) -> None:
     assert full["sure"] == 1
 
 
+def test_no_image_is_compared_with_itself(real: Dataset) -> None:
+    """All features are equally far apart, so that a distance of 1 is exact, also with six real images."""
+    numbers = itertools.count()
+    features = Features("pixels", "", lambda images: (torch.eye(16)[[next(numbers) for _ in images]], None))
+    few = replace(real, rows=np.arange(6))
+    finding = truncate(painter(), held_out=few, features=features, reader=None, psi="1", n=8, columns=1, seed=1)
+    assert finding.figures["sweep"][0]["distance"] == pytest.approx(1)
+
+
 def test_psi_multiplies_latents_once(real: Dataset) -> None:
-    """Distances of samples of a linear generator are in proportion; the mean over other random pairs differs a little."""
+    """Distances of samples of a linear generator are in proportion."""
     finding = truncate(world(), held_out=real, features=load_features("pixels", None), reader=None, psi="0.25,0.5,1", n=400)
     quarter, half, full = (row["distance"] for row in finding.figures["sweep"])
-    assert half == pytest.approx(full / 2, rel=0.1)
-    assert quarter == pytest.approx(full / 4, rel=0.1)
+    assert half == pytest.approx(full / 2, rel=0.01)
+    assert quarter == pytest.approx(full / 4, rel=0.01)
 
 
 @pytest.mark.parametrize(("deviations", "best"), [((0.02, 1.0), "1"), ((0.02, 0.03), "")])

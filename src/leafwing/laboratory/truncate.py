@@ -20,8 +20,10 @@ from leafwing.laboratory.needs import IMAGES, LATENTS, needs
 from leafwing.laboratory.reading import UNREAD, Reader
 from leafwing.laboratory.sheet import Line, chart, require_charts, sheet
 from leafwing.latents import BLOCK
+from leafwing.metrics.clouds import blocks
 from leafwing.metrics.conclusions import MIN_VARIETY
 from leafwing.metrics.features import Features
+from leafwing.metrics.glance import distances
 from leafwing.metrics.prdc import NEAREST, precision_recall, variety
 from leafwing.model import Model
 from leafwing.pixels import images_to_tensor
@@ -78,8 +80,7 @@ def truncate(
             for part in np.array_split(indices, -(-len(indices) // BLOCK))
         ]
     )
-    pairs = random.permutation(len(real)), random.permutation(len(real))
-    real_distance = float(np.linalg.norm(real[pairs[0]] - real[pairs[1]], axis=1).mean())
+    real_distance = mean_distance(real)
     latents, inputs, is_scaled = model.latents(n, seed), model.conditions(n, seed, **conditions), _continuous(model)
     sweep, rows = [], []
     for i, value in enumerate(values):
@@ -93,13 +94,12 @@ def truncate(
                 sure.append(next(iter(reader.read(images).values())) != UNREAD)
         fake = np.concatenate(blocks)
         measures = precision_recall(real, fake)
-        distance = np.linalg.norm(fake[random.permutation(n)] - fake[random.permutation(n)], axis=1).mean()
         sweep.append(
             {
                 "psi": value,
                 "precision": measures["precision"],
                 "recall": measures["recall"],
-                "distance": float(distance / real_distance) if real_distance else nan,
+                "distance": mean_distance(fake) / real_distance if real_distance else nan,
                 "variety": variety(real, fake),
                 "sure": float(np.concatenate(sure).mean()) if sure else nan,
             }
@@ -122,6 +122,12 @@ def truncate(
         describe(sweep),
         {"truncation": sheet("Truncation", rows, legend=legend), "sweep": image},
     )
+
+
+def mean_distance(features: np.ndarray) -> float:
+    """Mean distance of two different ones of these features (n, d); n > 1."""
+    x, n = torch.from_numpy(features).double(), len(features)
+    return sum(float(distances(x[block], x).sum()) for block in blocks(n, n)) / (n * (n - 1))
 
 
 def describe(sweep: Sequence[Mapping[str, float]]) -> list[str]:
