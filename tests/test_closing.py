@@ -20,9 +20,10 @@ from torch.nn.functional import interpolate
 import leafwing
 from leafwing import cli, health, recipes
 from leafwing.cli.resume import finish
-from leafwing.commands import closing
+from leafwing.commands import closing, feeding
 from leafwing.commands.closing import Ending, describe, describe_plan, expectation, next_step
 from leafwing.commands.comparison import child
+from leafwing.commands.feeding import reload_data
 from leafwing.commands.retuning import scaled_rates
 from leafwing.conditions import Examples
 from leafwing.game import Abilities, Batch, Clock, DataSpec, Game, Nets, Output
@@ -30,6 +31,7 @@ from leafwing.health import Alarm
 from leafwing.metrics.glance import Glance, effect_of_labels, fine_detail, glance
 from leafwing.model import Model
 from leafwing.parts.priors import Normal
+from leafwing.progress import Reporter
 from leafwing.recipes._recommended import AUGMENT, RECOGNISABLE
 from leafwing.runs import Run
 
@@ -335,6 +337,19 @@ def test_a_run_is_looked_at(run: Run) -> None:
     assert (found.samples, found.real) == (128, 8)
     assert found.label_effect is not None
     assert found == closing.look(run), "the same samples every time"
+
+
+def test_the_samples_are_of_each_class_as_often_as_the_data(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All classes in turn would look unlike data in which some are rare."""
+    labels: list[Tensor] = []
+    monkeypatch.setattr(
+        Model, "sample", lambda self, n, **inputs: labels.append(inputs["label"]) or torch.randn(n, 3, 16, 16)
+    )
+    pictures = reload_data(run, Reporter())
+    rare = replace(pictures, rows=np.flatnonzero((pictures.labels == 0) | (np.arange(8) == 7)))
+    monkeypatch.setattr(feeding, "reload_data", lambda *given: rare)
+    closing.look(run)
+    assert labels[0].bincount()[1] in (25, 26), "of the rare one one in five of 128"
 
 
 @pytest.mark.parametrize(("used", "has_effect"), [("attributes", False), ("label", True)])

@@ -19,6 +19,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -28,12 +29,13 @@ from leafwing import cli, commands, recipes
 from leafwing.commands.comparison import compare, report
 from leafwing.commands.comparison.plan import ComparedRecipe
 from leafwing.commands.comparison.record import RunState
-from leafwing.data import load
+from leafwing.data import Dataset, load
 from leafwing.errors import LeafwingError, StorageError
-from leafwing.game import Clock, Output
+from leafwing.game import Clock, DataSpec, Output
 from leafwing.metrics.conclusions import Budget
 from leafwing.metrics.table import RunResult
 from leafwing.model import Model
+from leafwing.parts.priors import Normal
 from leafwing.pixels import images_to_tensor
 from leafwing.progress import Reporter
 from leafwing.runs import Run
@@ -414,6 +416,24 @@ def test_the_variety_is_finite_or_unknown(
     monkeypatch.setattr(Model, "load", lambda run: model)
     data = load(torch.arange(distinct, dtype=torch.uint8).mul(99).repeat(10)[:, None, None].expand(-1, 16, 16).numpy())
     assert report.relative_variety(SimpleNamespace(spec=data.spec), data) == expected  # type: ignore[arg-type]
+
+
+def test_the_variety_of_rare_classes_counts_as_often_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One image in ten is black, and all samples show their class."""
+    labels = (np.arange(300) % 10 > 0).astype(np.int64)
+    images = np.tile((255 * labels).astype(np.uint8)[:, None, None, None], (1, 16, 16, 1))
+    data = Dataset(
+        DataSpec.images(16, 16, 1, labels=("black", "white")), {"image": images, "label": labels}, "ab" * 32, "", {}
+    )
+
+    class Trained:
+        output = Output("image", lambda nets, inputs, clock: inputs.latent, ("label",), Normal(4))
+
+        def sample(self, n: int, seed: int, label: torch.Tensor) -> torch.Tensor:
+            return (2.0 * label - 1)[:, None, None, None].expand(n, 1, 16, 16)
+
+    monkeypatch.setattr(Model, "load", lambda run: Trained())
+    assert report.relative_variety(SimpleNamespace(spec=data.spec), data) == pytest.approx(1, abs=1e-3)  # type: ignore[arg-type]
 
 
 def test_a_recorded_variety_that_is_infinite_is_ignored(finished: Finished) -> None:

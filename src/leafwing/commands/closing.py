@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from leafwing.runs import Run
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from leafwing.data import Dataset
     from leafwing.game import DataSpec
     from leafwing.metrics.glance import Glance
     from leafwing.model import Model
@@ -331,7 +332,7 @@ def look(run: Run) -> Glance | None:
     from leafwing.fields import Clip, Image, Vector
     from leafwing.metrics.glance import glance
     from leafwing.metrics.own import composite_on_white
-    from leafwing.metrics.targets import frames, target, to_images
+    from leafwing.metrics.targets import conditions_as_real, frames, target, to_images
     from leafwing.model import Model
     from leafwing.pixels import images_to_tensor
 
@@ -348,10 +349,17 @@ def look(run: Run) -> Glance | None:
     def images(samples: torch.Tensor) -> torch.Tensor:
         return samples.cpu() if isinstance(kind, Vector) else composite_on_white(to_images(samples.cpu()))
 
-    data = frames(target(reload_data(run, Reporter()), output.field))
-    stored = data.pictures(np.unique(np.linspace(0, len(data) - 1, 2 * count).astype(np.int64)))
+    def evenly(data: Dataset, number: int) -> np.ndarray:
+        return np.unique(np.linspace(0, len(data) - 1, number).astype(np.int64))
+
+    whole = reload_data(run, Reporter())
+    data = frames(target(whole, output.field))
+    stored = data.pictures(evenly(data, 2 * count))
     real = torch.from_numpy(stored) if isinstance(kind, Vector) else composite_on_white(images_to_tensor(stored))
-    samples = images(model.sample(count))
+    # Classes as often as in the data: all in turn would differ from it where some are rare.
+    chosen = replace(whole, rows=whole.to_rows(evenly(whole, count)))
+    conditions: dict[str, Any] = conditions_as_real(chosen, output.conditions, count)
+    samples = images(model.sample(count, **conditions))
     defined = int(samples.flatten(1).isfinite().all(1).sum())
     return None if min(len(real), defined) < 2 else glance(samples, real, label_effect(model, min(count, LABELLED), images))
 

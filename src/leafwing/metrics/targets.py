@@ -12,7 +12,7 @@ from leafwing.conditions import pixel_conditions, way_back
 from leafwing.data import Dataset
 from leafwing.errors import LeafwingError
 from leafwing.fields import Clip, Field, Image, Mask, Segmentation, Vector, describe_kind
-from leafwing.game import DataSpec, Output
+from leafwing.game import Batch, DataSpec, Output
 from leafwing.pictures import PALETTE
 from leafwing.pixels import eight_bits, images_to_tensor, to_bytes, to_floats
 
@@ -143,6 +143,13 @@ def columns_of(data: Dataset, names: Sequence[str]) -> Dataset:
     columns = {name: data.columns[name] for name in names if name in data.columns}
     rows = np.arange(len(data)) if data.rows is None else data.rows
     return replace(data, columns=columns, rows=rows, streams=streams).centred()
+
+
+def conditions_as_real(data: Dataset, names: Sequence[str], n: int) -> Batch:
+    """Those of these fields that the data have, of n of its samples, as networks see them: (n, ...). The same in every call."""
+    columns = columns_of(data, names)
+    batch = columns.to_network(columns.batch(0, 0, n))
+    return Batch({name: batch[name] for name in names if name in batch})
 
 
 def frames_per_sample(kind: Field) -> int:

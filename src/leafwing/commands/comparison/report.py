@@ -116,24 +116,26 @@ def budget(plan: ComparisonPlan, results: Sequence[RunResult]) -> Budget:
 def relative_variety(run: Run, data: Dataset) -> float | None:
     """The variety of the final samples of a run, divided by that of real images.
 
-    Variety is the mean pairwise distance of images averaged down to 8x8, as in the health monitor but with more images.
+    Variety is the mean pairwise distance of images averaged down to 8x8, as in the health monitor but with more images. The samples
+    have the conditions of the real images: classes as often as in the data.
 
     Returns:
         None if the real images have none: one image, or equal ones. 0 for samples that are not finite.
     """
-    from leafwing.conditions import pixel_conditions
+    from leafwing.conditions import edits, pixel_conditions
     from leafwing.engine.probe import downsample, mean_distance
-    from leafwing.metrics.targets import target
+    from leafwing.metrics.targets import conditions_as_real, target
     from leafwing.model import Model
 
     model, data, n = Model.load(run), data.centred(), min(VARIETY_SAMPLES, len(data))
-    if names := pixel_conditions(model.output, run.spec):
-        inputs = data.to_network(data.batch(0, 0, n))
-        further: dict[str, Any] = {name: inputs[name] for name in names[1:]}
-        samples = model.translate(inputs[names[0]], output=model.output.field, **further)
+    output, names = model.output, pixel_conditions(model.output, run.spec)
+    chosen = names if edits(output) else output.conditions
+    conditions: dict[str, Any] = conditions_as_real(data, chosen, n if names else VARIETY_SAMPLES)
+    if names:
+        samples = model.translate(conditions.pop(names[0]), output=output.field, **conditions)
     else:
-        samples = model.sample(VARIETY_SAMPLES, seed=0)
-    compared = target(data, model.output.field)
+        samples = model.sample(VARIETY_SAMPLES, seed=0, **conditions)
+    compared = target(data, output.field)
     real = compared.to_network(compared.batch(0, 0, n)).image
     variety, real_variety = (float(mean_distance(downsample(images))) for images in (samples, real))
     if not (isfinite(real_variety) and real_variety):
