@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +15,7 @@ import torch
 from PIL import Image as PillowImage
 
 import leafwing
+from leafwing import recipes
 from leafwing.commands.feeding import generates_from_pictures, permissive_spec, reload_data, split_data
 from leafwing.commands.plan import describe_held_out, resolve_training
 from leafwing.config import DataConfig, convert_json
@@ -21,6 +23,7 @@ from leafwing.data import Dataset, load
 from leafwing.errors import LeafwingError
 from leafwing.fields import Image
 from leafwing.progress import Reporter
+from paired import SCALE
 
 
 @pytest.fixture(autouse=True)
@@ -165,8 +168,24 @@ def test_the_held_out_share_is_the_same_of_both_unpaired_sources(tmp_path: Path)
 
 def test_fields_from_which_images_are_generated() -> None:
     spec = permissive_spec(16, 16)
+    card = recipes.describe("dcgan")
     for needs, expected in ((("image",), False), (("image", "input"), True), (("segmentation",), True), (("clip",), False)):
-        assert generates_from_pictures(needs, spec) is expected
+        assert generates_from_pictures(replace(card, needs=needs), "dcgan", card.resolve({}), spec) is expected
+
+
+@pytest.mark.parametrize(
+    ("recipe", "options", "expected"), [("sggan_sparse", {"width": 4, "width_d": 4, "blocks": 1}, True), ("cgan", {}, False)]
+)
+def test_recipes_that_change_images_generate_from_them(recipe: str, options: dict[str, int], expected: bool) -> None:
+    card = recipes.describe(recipe)
+    assert generates_from_pictures(card, recipe, card.resolve(options), permissive_spec(16, 16)) is expected
+
+
+def test_what_a_recipe_file_generates_images_from_is_seen_in_its_game(tmp_path: Path) -> None:
+    path = tmp_path / "scale.py"
+    path.write_text(SCALE.replace(", input=Image", "").replace("input", "image"))
+    folder = write(tmp_path / "set", 12, 0)
+    assert resolve_training(folder, str(path), {"size": 16}, {}, Reporter()).data_config.held_out == 1
 
 
 def test_pairs_with_one_input_are_held_out_together_in_new_runs(tmp_path: Path) -> None:

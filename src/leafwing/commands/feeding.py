@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leafwing import recipes
+from leafwing.conditions import pixel_conditions
 from leafwing.errors import InvalidOption, LeafwingError, StorageError
 from leafwing.fields import Box, Caption, Clip, Field, Image, Keypoints, Mask, Segmentation
 from leafwing.game import DataSpec, MissingField
@@ -86,10 +87,25 @@ def trained_on_held_out(before: DataConfig, after: DataConfig, dataset: Dataset)
     return not contents(split_data(before, old)[0]).isdisjoint(contents(split_data(after, dataset)[1]))
 
 
-def generates_from_pictures(needs: Sequence[str], spec: DataSpec) -> bool:
-    """Whether a recipe that needs these fields generates images from images, masks or segmentations."""
-    kinds = [spec.fields[name] for name in needs if name != "image" and name in spec.fields]
-    return any(isinstance(kind, Image | Mask | Segmentation) for kind in kinds)
+def generates_from_pictures(card: Card, reference: str, options: Mapping[str, Value], spec: DataSpec) -> bool:
+    """Whether a recipe generates images from images, masks or segmentations. The game is built if what it needs does not tell.
+
+    Args:
+        card: the recipe.
+        reference: its name or file.
+        options: all of its hyper-parameters.
+        spec: the fields of the data, without the second stream of labelled samples.
+    """
+    kinds = [spec.fields[name] for name in card.needs if name != "image" and name in spec.fields]
+    if any(isinstance(kind, Image | Mask | Segmentation) for kind in kinds):
+        return True
+    if reference == card.name and {*card.needs} <= {"image"}:  # no installed one generates images from these alone
+        return False
+    labelled = {f"labelled_{name}": field for name, field in spec.fields.items()}
+    with suppress(LeafwingError):  # said when the training is built
+        game = recipes.build(card.name, recipes.find(reference), replace(spec, fields={**spec.fields, **labelled}), options)
+        return any(pixel_conditions(output, spec) for output in game.abilities.outputs[:1])
+    return False
 
 
 def held_out_batches(run: Run, dataset: Dataset, training: Training) -> BatchSource | None:

@@ -205,9 +205,12 @@ def resolve_training(
     if schedule.stop_on is not None:
         check_stop_on(schedule.stop_on, dataset)
     used, repeated = find_repeated(dataset, reading.duplicates, old, "duplicates" in values, progress)
-    hold_out, from_pictures = reading.hold_out, generates_from_pictures(card.needs, dataset.spec)
+    hold_out = reading.hold_out if reading.hold_out is not None or not old else old.data.held_out
+    from_pictures = hold_out in (None, "auto") and generates_from_pictures(
+        card, str(reference), hyperparameters, dataset.spec
+    )
     if hold_out is None:
-        hold_out = old.data.held_out if old else "auto" if schedule.stop_on or from_pictures else 0
+        hold_out = "auto" if schedule.stop_on or from_pictures else 0
     held_out = hold_out_count(hold_out, len(used), dataset.spec.points, from_pictures)
     is_repeated = old is not None and old.data.fingerprint == dataset.fingerprint  # of an earlier version, perhaps
     shared = old.data.held_out_by if old and is_repeated else used.shared_field() if held_out else None
@@ -326,14 +329,14 @@ def check_watching(watching: HealthSettings, values: Mapping[str, Any]) -> None:
 
 
 def describe_held_out(number: int, n: int, from_pictures: bool) -> str:
-    """What `--hold-out auto` does with n images, or with pairs if images are generated from pictures."""
+    """What `--hold-out auto` does with n images, or pairs; images may be generated from pictures."""
     from leafwing.data.split import MIN_PAIRS, MIN_SIZE
 
     if number:
         sheets = "progress sheets and " if from_pictures else ""
         return f"held out of training: {number:,} of {n:,}, for {sheets}evaluation; see --hold-out"
-    least = f"{MIN_PAIRS} pairs" if from_pictures else f"{MIN_SIZE} images"
-    return f"held out of training: none, because --hold-out auto needs {least}; --hold-out {max(1, n // 10)} takes a tenth"
+    least = MIN_PAIRS if from_pictures else MIN_SIZE
+    return f"held out of training: none, because --hold-out auto needs {least} images; --hold-out {max(1, n // 10)} takes a tenth"
 
 
 def find_repeated(
