@@ -18,7 +18,8 @@ from leafwing.commands.evaluate import evaluate
 from leafwing.commands.figures import as_text
 from leafwing.errors import LeafwingError
 from leafwing.fields import Image
-from leafwing.game import DataSpec
+from leafwing.game import DataSpec, Output
+from leafwing.metrics.targets import resembles_real
 from leafwing.model import Model
 from leafwing.runs import Run
 from paired import paired_data, write_recipe
@@ -76,6 +77,35 @@ def test_default_metrics_compare_samples_with_their_targets(run: Run) -> None:
     assert "psnr" in text
     assert "conditions of the real images" in text
     assert rows_of(run) == rows, "stored values were computed again"
+
+
+def test_samples_from_training_images_are_not_called_copies_of_them(run: Run) -> None:
+    """A perfect translator makes the training image that belongs to its input."""
+    document = json.loads((run.folder / "run.json").read_text())
+    document["data"]["held_out"] = 0
+    (run.folder / "run.json").write_text(json.dumps(document))
+    assert list(dict.fromkeys(row["by"] for row in rows_of(run, n=20))) == ["fid", "kid", "reconstruction", "prdc"]
+    row = rows_of(run, n=20, metrics="memorisation")[0]
+    assert row["words"].startswith("No conclusion about copies: each sample is generated from a training image or its pair")
+    assert row["verdict"] == "none"
+
+
+@pytest.mark.parametrize(
+    ("field", "conditions", "unpaired", "expected"),
+    [
+        ("image", ("input",), (), True),
+        ("image", ("input",), ("input",), False),
+        ("input", ("image",), ("input",), False),
+        ("image", ("image", "attributes"), ("input",), True),
+        ("image", ("attributes",), (), False),
+    ],
+)
+def test_what_is_generated_from_a_real_sample_resembles_it(
+    field: str, conditions: tuple[str, ...], unpaired: tuple[str, ...], expected: bool
+) -> None:
+    spec = DataSpec.images(16, 16, attributes=("bright",), input=Image(16, 16))
+    output = Output(field, lambda nets, inputs, clock: inputs.image, conditions)
+    assert resembles_real(output, replace(spec, unpaired=unpaired)) is expected
 
 
 def test_the_command_writes_the_same_as_json(run: Run, capsys: pytest.CaptureFixture[str]) -> None:

@@ -149,6 +149,9 @@ def test_the_most_copied_image_is_reported_by_its_index() -> None:
     assert report.training == 500, "duplicates count once"
     assert report.verdict in VERDICTS[:2]
     assert report.most_copied[0] == (403, pytest.approx(60 / 560, abs=0.01))
+    assert "Training image 403 is copied most: 10.7% of the samples are close to it." in report.words
+    few = memorisation.describe(replace(report, most_copied=[(403, 4 / 560), (9, 1 / 560)]))
+    assert "copied most" not in few, "four samples are no pattern"
     assert report.pairs[0].training[0] == 403
     assert report.pairs[0].sample < 60
     assert [pair.training[0] for pair in report.pairs].count(403) == memorisation.MAX_REPEATS

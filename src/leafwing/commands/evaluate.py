@@ -75,8 +75,8 @@ def evaluate(
             held out.
         metrics: keys of `leafwing.metrics.METRICS`, as a list or separated by commas. None: fid, kid, prdc and, without `data`,
             memorisation, and leaks for runs with augmentation; for images that are generated from images also whether they keep what
-            was given: reconstruction if there are pairs, else structure, and cycle for a run that translates both ways; for points and
-            stacked digits, modes.
+            was given: reconstruction if there are pairs, else structure, and cycle for a run that translates both ways, and no
+            memorisation if these are training images or their pairs; for points and stacked digits, modes.
         n: number of samples. None: the number of real samples, at most 5,000, or 1,000 with the slow networks `lite0` and `inception`;
             for data with known modes the number used in papers. As many real samples are used, if there are enough. Where samples are
             generated from images without latents, at most one for each of these.
@@ -377,9 +377,12 @@ def compute(
         return metric(name)(samples), details_of(name, samples, samples.model.spec.labels)
     from leafwing.metrics.pairs import page
     from leafwing.metrics.protocol import MAIN
+    from leafwing.metrics.targets import resembles_real
     from leafwing.pictures import png
 
     result = memorisation.report(samples)
+    if samples.protocol.split in ("train", "all") and resembles_real(samples.output, samples.model.spec):
+        result = replace(result, verdict="none", words=memorisation.FROM_TRAINING)
     stem = f"memorisation-{images:09d}" + ("" if samples.protocol.output == MAIN else f"-{samples.protocol.output}")
     others = (run.folder / f"{stem}.json").exists() and fingerprint_of(run.folder / f"{stem}.json") != fingerprint
     stem = samples.processes.broadcast(f"{stem}-{fingerprint[:8]}" if others else stem)

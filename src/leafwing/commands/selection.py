@@ -34,7 +34,7 @@ def select_metrics(
         LeafwingError: no such metric, or one that does not suit the output.
     """
     from leafwing.fields import Vector
-    from leafwing.metrics.targets import keeping_metrics, require_images
+    from leafwing.metrics.targets import keeping_metrics, require_images, resembles_real
 
     require_images(output.field, kind, [other.field for other in outputs if other.field != output.field])
     source, points = run.data.source, isinstance(kind, Vector)
@@ -48,7 +48,8 @@ def select_metrics(
         return names
     if points or world_of(source) == "stacked":
         return ["modes"]
-    of_training = [*["leaks"] * (augment != "none"), "memorisation"] if data is None else []
+    copies = data is None and (run.data.held_out or not resembles_real(output, run.spec))
+    of_training = [*["leaks"] * (data is None and augment != "none"), *["memorisation"] * bool(copies)]
     return ["fid", "kid", *keeping_metrics(outputs, output, run.spec), "prdc", *of_training]
 
 

@@ -32,6 +32,13 @@ DUPLICATE = 0.6
 """Two samples are near-duplicates if closer than this times the median distance of a reference image to its nearest training image."""
 BLIND = 0.5
 """Detection limit above which a report says nothing: most samples are the same picture, which counts once, or there are few."""
+MANY = 5
+"""The training image that is copied most is named from this number of samples on."""
+FROM_TRAINING = (
+    "No conclusion about copies: each sample is generated from a training image or its pair, and resembles it for that reason. Hold "
+    "out images when training (--hold-out), or name other data (--data)."
+)
+"""The words of a report on such samples."""
 MAX_PAIRS, MAX_REPEATS = 24, 3
 """Number of closest pairs on the page, and how often a training image may appear in them as the nearest one."""
 KEYS = {
@@ -288,7 +295,7 @@ def describe(report: MemorisationReport) -> str:
     sentences = [verdict, f"Compared with the {report.training:,} training images {method}, {evidence}."]
     if report.verdict == "none":
         sentences.append(f"Detection limit: copies below {report.resolution:.1%} of the samples would go unnoticed.")
-    elif report.most_copied:
+    elif report.most_copied and round(report.most_copied[0][1] * report.samples) >= MANY:
         number, fraction = report.most_copied[0]
         sentences.append(f"Training image {number} is copied most: {fraction:.1%} of the samples are close to it.")
     if report.twins > 2 * NEAR:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from torch import Tensor
 
-from leafwing.conditions import pixel_conditions, way_back
+from leafwing.conditions import edits, pixel_conditions, way_back
 from leafwing.data import Dataset
 from leafwing.errors import LeafwingError
 from leafwing.fields import Clip, Field, Image, Mask, Segmentation, Vector, describe_kind
@@ -89,8 +89,13 @@ def require_images(name: str, kind: Field, others: Sequence[str] = ()) -> None:
 
 def is_paired(output: Output, spec: DataSpec) -> bool:
     """Whether samples are generated from images or the like that have real targets: both belong to the same real samples."""
+    return resembles_real(output, spec) and not edits(output)
+
+
+def resembles_real(output: Output, spec: DataSpec) -> bool:
+    """Whether each sample resembles a real one, because it is generated from its pair, or from that one itself."""
     pixels = pixel_conditions(output, spec)
-    return bool(pixels) and output.field not in pixels and not {*pixels, output.field} & {*spec.unpaired}
+    return edits(output) or (bool(pixels) and not {*pixels, output.field} & {*spec.unpaired})
 
 
 def most_samples(output: Output, spec: DataSpec, data: Dataset) -> int | None:
