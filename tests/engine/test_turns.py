@@ -243,6 +243,8 @@ class Limited(nn.Module):
     [
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
         RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"),
+        RuntimeError("MPS backend out of memory (MPS allocated: 9.06 GB, other allocations: 1 GB, max allowed: 9.07 GB)."),
+        RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported at some other call"),
         MemoryError(),
     ],
 )

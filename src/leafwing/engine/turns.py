@@ -595,6 +595,6 @@ def with_gradient(samples: Tensor | None) -> Tensor | None:
 
 def is_out_of_memory(error: Exception) -> bool:
     """Whether the error means that the device or the host ran out of memory."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+    texts = ("DefaultCPUAllocator", "MPS backend out of memory", "CUDA error: out of memory")
+    of_runtime = isinstance(error, RuntimeError) and any(text in str(error) for text in texts)
+    return of_runtime or isinstance(error, torch.OutOfMemoryError | MemoryError)
