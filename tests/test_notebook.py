@@ -399,6 +399,10 @@ def test_methods_of_a_model_take_arrays_as_programs_have_them(tmp_path: Path) ->
     assert leafwing.to_image(flipped).tobytes() == leafwing.to_image(flipped.copy()).tobytes()
     assert torch.equal(model.judge(flipped, label=1), model.judge(flipped.copy(), label=1))
     assert torch.equal(model.render(latents, label=0), model.render(torch.from_numpy(latents), label=0))
+    model._forward = lambda output, inputs, seed, same_noise: inputs.latent
+    model.device = torch.device("meta")
+    for values in (latents, torch.from_numpy(latents)):
+        assert model.generate(values, label=0).device == model.device, "latents are moved to the device of the model"
 
 
 def test_empty_samples_and_other_sizes_are_refused_in_words(tmp_path: Path) -> None:

@@ -529,7 +529,7 @@ class Model:
             same_noise: all samples have the noise of the first one, so that they differ only by latents and conditions.
         """
         chosen = self.find_output(output)
-        latents = None if latents is None else check_latents(latents, chosen.prior)
+        latents = None if latents is None else check_latents(latents, chosen.prior).to(self.device)
         n = len(next(iter(conditions.values()), ()) if latents is None else latents)
         inputs = self.conditions(n, seed, output=output, **conditions)
         return self._stream(chosen, latents, inputs, seed, batch, pad, part, first, same_noise)

@@ -426,7 +426,7 @@ class RunEvidence(Samples):
         pixels: dict[str, Any] = self._conditions(0, 1, pixel_conditions(self.output, self.model.spec))
         conditions = self.model.conditions(1, self.seed, output=self.output.field, **pixels)
         same: dict[str, Any] = {name: value.expand(len(latents), *value.shape[1:]) for name, value in conditions.items()}
-        blocks = self.model.stream(latents.to(self.model.device), output=self.output.field, same_noise=True, **same)
+        blocks = self.model.stream(latents, output=self.output.field, same_noise=True, **same)
         return to_images(torch.cat([*blocks]).cpu())
 
     # --- in chunks, by all processes -------------------------------------------------------------------------------------
