@@ -458,12 +458,10 @@ NOISY = 'Output("image", lambda nets, inputs, clock: nets.G(torch.randn(inputs.n
 
 @pytest.mark.parametrize("format", ["npz", "folder"])
 @pytest.mark.parametrize("n", [10, 70, 150])
-def test_several_processes_write_the_same_as_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: str, n: int
-) -> None:
+def test_several_processes_write_what_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: str, n: int) -> None:
     run = save(tmp_path / "run", DataSpec.images(4, 4, labels=("a", "b")), NOISY)
     alone = leafwing.sample(run, n, seed=5, format=format, trust=True)
-    parts: list[torch.Tensor] = []
+    load, devices, parts = Model.load, list[str](), list[torch.Tensor]()
 
     def gather(part: torch.Tensor) -> torch.Tensor:
         parts.insert(0, part)
@@ -473,12 +471,15 @@ def test_several_processes_write_the_same_as_one(
 
         @contextmanager
         def join(advice: str, rank: int = rank) -> Iterator[SimpleNamespace]:
-            yield SimpleNamespace(rank=rank, world_size=3, first=rank == 0, gather=gather, barrier=lambda: None)
+            calls: dict[str, Any] = {"gather": gather, "barrier": lambda: None, "device": lambda name: f"{name}:{rank}"}
+            yield SimpleNamespace(rank=rank, world_size=3, first=rank == 0, **calls)
 
         monkeypatch.setattr("leafwing.commands.launching.join_processes", join)
+        monkeypatch.setattr(Model, "load", lambda *args, device, **others: devices.append(device) or load(*args, **others))
         monkeypatch.setattr(Path, "exists", lambda path: False)
         together = leafwing.sample(run, n, seed=5, format=format, out=tmp_path / "out", trust=True)
         monkeypatch.undo()
+    assert devices == ["cpu:2", "cpu:1", "cpu:0"]
     if format == "folder":
         names = [path.name for path in sorted(alone.iterdir())]
         assert names == [path.name for path in sorted(together.iterdir())]

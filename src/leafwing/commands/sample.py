@@ -110,41 +110,41 @@ def sample(
     if out is not None and Path(out).exists():
         raise LeafwingError(f"{out} exists: choose another --out")
     opened = Run.open(run, root=root, trust=trust)
-    setup = choose(device, precision, torch.get_num_threads())
-    reporter = reporter_of(progress)
-    model = Model.load(
-        opened,
-        checkpoint=opened.resolve_checkpoint(checkpoint),
-        device=setup.device,
-        precision=setup.precision,
-        compile=compile,
-        notify=reporter.say,
-    )
-    chosen = model.find_output(output)
-    field = model.kind(chosen)
-    check_format(format, field)
-    ending = check_ending(field, animation, format, None if out is None else Path(out))
-    check_scale(scale, field)
-    rows = None
-    if format == "grid" and field.has_pixels and n is None and sweep is None:
-        rows = default_rows(chosen, model.spec, read_settings(conditions, chosen, model.spec, label))
-    if rows:
-        label = "all"
-        say_left_out(rows, model.spec, reporter)
-    n = n or (pictures.PER_CLASS if label == "all" else SAMPLES)
-    few = fewest(n, read_settings(conditions, chosen, model.spec))
-    part = plan_samples(model, few, seed, output, label, conditions, sweep, rows)
-    size = 0 if format == "folder" else field.to_stored(torch.zeros(1, *field.shape)).nbytes * (scale or 1) ** 2
-    check_memory(n, part, size, few)
-    latents, inputs, columns = plan_samples(model, n, seed, output, label, conditions, sweep, rows)
-    say_notes(model, format, output, conditions, reporter)
-    total = inputs.n if latents is None else len(latents)
-    is_film = out is not None and Path(out).suffix.lower() in films.KINDS
-    columns = columns or pictures.columns_of(field, total, is_film)
-    if format == "grid":
-        pictures.check_size(field, total, columns, scale, is_film)
-    keep_freed_memory()
     with join_processes("Sample again") as processes:
+        setup = choose(device, precision, torch.get_num_threads())
+        reporter = reporter_of(progress) if processes.first else Reporter()
+        model = Model.load(
+            opened,
+            checkpoint=opened.resolve_checkpoint(checkpoint),
+            device=processes.device(setup.device),
+            precision=setup.precision,
+            compile=compile,
+            notify=reporter.say,
+        )
+        chosen = model.find_output(output)
+        field = model.kind(chosen)
+        check_format(format, field)
+        ending = check_ending(field, animation, format, None if out is None else Path(out))
+        check_scale(scale, field)
+        rows = None
+        if format == "grid" and field.has_pixels and n is None and sweep is None:
+            rows = default_rows(chosen, model.spec, read_settings(conditions, chosen, model.spec, label))
+        if rows:
+            label = "all"
+            say_left_out(rows, model.spec, reporter)
+        n = n or (pictures.PER_CLASS if label == "all" else SAMPLES)
+        few = fewest(n, read_settings(conditions, chosen, model.spec))
+        part = plan_samples(model, few, seed, output, label, conditions, sweep, rows)
+        size = 0 if format == "folder" else field.to_stored(torch.zeros(1, *field.shape)).nbytes * (scale or 1) ** 2
+        check_memory(n, part, size, few)
+        latents, inputs, columns = plan_samples(model, n, seed, output, label, conditions, sweep, rows)
+        say_notes(model, format, output, conditions, reporter)
+        total = inputs.n if latents is None else len(latents)
+        is_film = out is not None and Path(out).suffix.lower() in films.KINDS
+        columns = columns or pictures.columns_of(field, total, is_film)
+        if format == "grid":
+            pictures.check_size(field, total, columns, scale, is_film)
+        keep_freed_memory()
         name = file_name(model, n, seed, label, output, sweep, conditions, scale)
         target = (
             Path(out) if out else files.unused(opened.outputs, name, {"grid": ".png", "folder": "", "npz": ".npz"}[format])
@@ -155,8 +155,7 @@ def sample(
         share = share_of(total, processes.rank, processes.world_size)
         named: dict[str, Any] = {**inputs}
         blocks = model.stream(latents, output=output, seed=seed, part=share, **named)
-        if processes.first:
-            blocks = counted(blocks, WHAT, share.stop - share.start, reporter.report_progress, len)
+        blocks = counted(blocks, WHAT, share.stop - share.start, reporter.report_progress, len)
         if format == "folder":
             label_kind = model.spec.fields.get("label")
             names = label_kind.names if isinstance(label_kind, Label) else ()
