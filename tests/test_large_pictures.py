@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import leafwing
+from fake_mps import MPS, FakeMps
 from leafwing import cli, fields, machine
 from leafwing.engine import sizes, strips
 from leafwing.engine.share import NumberedDraws
@@ -102,6 +103,24 @@ def test_tiles_are_the_whole_picture(name: str, tile: int, memory: int, monkeypa
     assert whole.shape == tiles.shape
     assert whole.std() > 0.01, "nothing to compare"
     assert (whole - tiles).abs().max() <= LEVEL
+
+
+def test_tiles_need_no_float64_of_the_device() -> None:
+    torch.manual_seed(0)
+    conv, norm, picture = nn.Conv2d(3, 4, 3, 1, 1), nn.GroupNorm(2, 4), pictures(1, 12, 8)
+
+    @torch.no_grad()
+    def function(inputs: dict[str, Tensor]) -> Tensor:
+        y = norm(conv(inputs["input"]))
+        y = y * y.mean((2, 3), keepdim=True)
+        return functional.instance_norm(y.flatten(2).softmax(2).unflatten(2, y.shape[2:]))
+
+    plan = strips.Strips(function, {"input": tuple(picture.shape)}, torch.device("cpu"))
+    plan.device = MPS
+    with FakeMps():
+        tiles = torch.cat([*plan.compute({"input": lambda a, b: picture[:, :, a:b]}, NumberedDraws(0, 1), tile=9)], 2)
+        assert tiles.device == MPS
+        assert torch.allclose(tiles.cpu(), function({"input": picture}), atol=1e-4)
 
 
 def test_noise_of_large_maps_is_drawn_a_few_rows_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:

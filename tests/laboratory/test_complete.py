@@ -12,6 +12,7 @@ import torch
 from linear_world import SIDE, dataset, shuffle, train_run, world
 from PIL import Image
 
+from fake_mps import FakeMps
 from leafwing import cli
 from leafwing.errors import LeafwingError
 from leafwing.laboratory.complete import Mask, _blend, _mask, _training_baselines, complete
@@ -92,6 +93,8 @@ def test_blending_takes_gradients_from_the_sample_and_colours_from_the_image(mas
     picture = 0.3 * model.sample(2, seed=3)
     tinted = picture + torch.tensor([0.3, -0.2, 0.1]).view(1, 3, 1, 1)
     assert torch.allclose(_blend(picture, tinted, known), picture, atol=1e-5)
+    with FakeMps():  # no float64
+        assert torch.allclose(_blend(picture.to("mps"), tinted.to("mps"), known.to("mps")).cpu(), picture, atol=1e-5)
     other = _blend(picture, 0.3 * model.sample(2, seed=4), known)
     assert torch.equal(other * known, picture * known)
     assert not torch.allclose(other, picture, atol=0.05)

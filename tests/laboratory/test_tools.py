@@ -17,6 +17,7 @@ from handmade import FEATURES, LATENT, READER, Painter, find_boxes, painter
 from linear_world import world
 from torch import Tensor, nn
 
+from fake_mps import MPS, FakeMps
 from leafwing import recipes
 from leafwing.data import Dataset, load
 from leafwing.errors import LeafwingError
@@ -239,6 +240,15 @@ def test_directions_are_eigenvectors_of_the_weights() -> None:
     w = (weights / weights.norm(dim=0)).double()
     assert torch.allclose((w @ w.T) @ vectors[0].double(), values[0] * vectors[0].double(), atol=1e-4)
     assert (values.diff() <= 0).all()
+
+
+@pytest.mark.parametrize("function", [by_weights, lambda weights: by_activations(weights, weights.mT)])
+def test_directions_need_no_float64_of_the_device(function: Any) -> None:
+    weights = torch.randn(4, 9, generator=torch.Generator().manual_seed(0))
+    with FakeMps():
+        vectors = function(weights.to("mps"))[1]
+        assert vectors.device == MPS
+        assert torch.allclose(vectors.cpu(), function(weights)[1])
 
 
 def test_the_strongest_direction_changes_the_right_property() -> None:

@@ -27,7 +27,7 @@ class Reader(Protocol):
         """The whole result of a node."""
 
     def moments(self, node: Node) -> tuple[Tensor, Tensor]:
-        """Mean and variance of each channel of the whole result of a node, float64 (channels,)."""
+        """Mean and variance of each channel of the whole result of a node, float64 (channels,), on the CPU."""
 
 
 Layer = Callable[[Reader, Node, int, int], Tensor]
@@ -259,7 +259,7 @@ def normalisation(read: Reader, node: Node, start: int, stop: int) -> Tensor:
         mean, variance = (moment.expand(-1, channels).flatten() for moment in (mean, variance))
     scale = (variance + eps).rsqrt()
     rows = read.rows(x, start, stop)
-    scale = scale if weight is None else scale * weight.to(scale)
+    scale = scale if weight is None else scale * weight.cpu().to(scale)
     rows = (rows - mean.to(rows)[:, None, None]).mul_(scale.to(rows)[:, None, None])
     return rows if bias is None else rows.add_(bias.to(rows)[:, None, None])
 

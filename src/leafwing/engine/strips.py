@@ -193,7 +193,7 @@ class Evaluation:
                 continue
             if sums is not None:
                 for part in strip.split(max(1, (4 << 20) // (8 * strip.shape[1] * strip.shape[3])), 2):
-                    values = part.double()
+                    values = in_double(part)
                     sums += torch.stack([values.sum((0, 2, 3)), values.square().sum((0, 2, 3))]).cpu()
             yield strip
             start += strip.shape[2]
@@ -202,7 +202,7 @@ class Evaluation:
         self.done = base
         if sums is not None:
             mean, square = sums / (height * step.shape[3])
-            self.sums[step] = mean.to(self.plan.device), (square - mean.square()).clamp_min(0).to(self.plan.device)
+            self.sums[step] = mean, (square - mean.square()).clamp_min(0)
 
     def _draw(self) -> None:
         """Draws the random numbers in the order of the pass; large maps are drawn when their rows are needed."""
@@ -216,7 +216,7 @@ class Evaluation:
 
     def _whole(self, node: Node) -> Tensor:
         if is_mean(node):
-            mean = self.moments(node.operands[0])[0].to(node.dtype)
+            mean = self.moments(node.operands[0])[0].to(self.plan.device, node.dtype)
             return mean.view(node.shape)
         args, kwargs = tree_map(lambda leaf: self.value(leaf) if isinstance(leaf, Node) else leaf, (node.args, node.kwargs))
         if node.in_place:
@@ -228,10 +228,10 @@ class Evaluation:
         return self.values[node] if node in self.values else self.rows(node, 0, node.shape[2])
 
     def moments(self, node: Node) -> tuple[Tensor, Tensor]:
-        """Mean and variance of each channel of the whole result of a node, float64 (channels,)."""
+        """Mean and variance of each channel of the whole result of a node, float64 (channels,), on the CPU."""
         if node not in self.sums:  # of a map that is computed as a whole
-            values = self.value(node).double()
-            self.sums[node] = values.mean((0, 2, 3)), values.var((0, 2, 3), correction=0)
+            values = in_double(self.value(node))
+            self.sums[node] = values.mean((0, 2, 3)).cpu(), values.var((0, 2, 3), correction=0).cpu()
         return self.sums[node]
 
     def rows(self, node: Node, start: int, stop: int) -> Tensor:
@@ -248,6 +248,11 @@ class Evaluation:
         if node in self.positions:
             return self.draws.rows_of(self.positions[node], node.function, node.args, node.kwargs, start, stop)
         return LAYERS[node.name](self, node, start, stop)
+
+
+def in_double(values: Tensor) -> Tensor:
+    """Values as float64; on the CPU if their device has none."""
+    return (values.cpu() if values.device.type == "mps" else values).double()
 
 
 class Map:

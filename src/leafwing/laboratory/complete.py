@@ -238,7 +238,7 @@ def _blend(images: Tensor, samples: Tensor, known: Tensor) -> Tensor:
     hole = (known == 0).cpu().numpy()
     number = np.cumsum(hole).reshape(hole.shape) - 1
     positions = np.stack(np.nonzero(hole), 1)
-    offset = (images - samples).double().cpu().numpy()  # the correction: harmonic in the hole, known at its boundary
+    offset = (images - samples).cpu().double().numpy()  # the correction: harmonic in the hole, known at its boundary
     entries, boundary = [], np.zeros((len(positions), offset.shape[0] * offset.shape[1]))
     for step in ((0, 1), (0, -1), (1, 0), (-1, 0)):
         neighbours = positions + step

@@ -175,7 +175,7 @@ def first_layer(model: Model, generate: Callable[..., Tensor], seed: int) -> Ten
 
 def by_weights(weights: Tensor) -> tuple[Tensor, Tensor]:
     """Eigenvalues, largest first, and eigenvectors (size, size), one per row, of W W^T with columns normalised to length 1."""
-    w = weights.double().cpu()
+    w = weights.cpu().double()  # not every device has float64
     w = w / w.norm(dim=0, keepdim=True).clamp(min=1e-12)
     values, vectors = torch.linalg.eigh(w @ w.T)
     return values.flip(0), _fix_signs(vectors.T.flip(0)).to(weights)
@@ -183,7 +183,7 @@ def by_weights(weights: Tensor) -> tuple[Tensor, Tensor]:
 
 def by_activations(weights: Tensor, latents: Tensor) -> tuple[Tensor, Tensor]:
     """Variances of the principal components of a layer's activations, largest first, and their latent directions, one per row."""
-    w, z = weights.double().cpu(), latents.double().cpu()
+    w, z = weights.cpu().double(), latents.cpu().double()
     activations = z @ w
     activations = activations - activations.mean(0)
     _, scale, components = torch.linalg.svd(activations, full_matrices=False)
