@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
-from leafwing.engine.share import NumberedDraws
+from leafwing.engine.share import NumberedDraws, SharedDraws
 from leafwing.networks.layers import DropoutNoise
 
 
@@ -53,3 +56,35 @@ def test_all_samples_can_have_the_noise_of_the_first() -> None:
     assert torch.equal(values, values[:1].expand(5, 5))
     with NumberedDraws(3 << 24 | 70, 1):
         assert torch.equal(values[:1], torch.cat([torch.randn(1, 2), torch.rand(1, 3)], 1))
+
+
+class Drawn(TorchFunctionMode):
+    """Records the device of every draw."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.devices: list[str] = []
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = function(*args, **(kwargs or {}))
+        if function in (torch.rand, torch.randn, torch.randint, Tensor.uniform_):
+            self.devices.append(result.device.type)
+        return result
+
+
+@pytest.mark.parametrize(("draws", "device"), [(NumberedDraws(3, 5), "cpu"), (SharedDraws(5, slice(0, 5)), "meta")])
+def test_only_numbers_of_samples_are_drawn_on_the_cpu_for_another_device(
+    draws: SharedDraws, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A training draws on its device, because it would wait for numbers of the CPU."""
+    monkeypatch.setattr(NumberedDraws, "LARGE", 100)
+    like = torch.empty(5, 2, device="meta")
+    with Drawn() as drawn, draws:
+        results = [
+            torch.randn(5, 2, device="meta"), torch.rand(size=(3,), device="meta"), torch.randint(9, (5, 1), device="meta"),
+            torch.rand_like(like), like.uniform_(), torch.randn(5, 2, 9, 9, device=torch.device("meta")),
+        ]  # fmt: skip
+        if isinstance(draws, NumberedDraws):
+            results.append(draws.rows_of(5, torch.randn, (5, 2, 9, 9), {"device": "meta"}, 2, 8))
+    assert {result.device.type for result in results} == {"meta"}
+    assert {*drawn.devices} == {device}

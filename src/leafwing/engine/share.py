@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -32,6 +33,9 @@ class SharedDraws(TorchFunctionMode):
         rows: the part that passes through the networks now.
     """
 
+    on_cpu = False
+    """Whether the numbers are drawn on the CPU, and then moved to their device, which waits for them."""
+
     def __init__(self, total: int, rows: slice) -> None:
         super().__init__()
         self.total, self.rows = total, rows
@@ -55,7 +59,8 @@ class SharedDraws(TorchFunctionMode):
             return self._call_factory(LIKE[function], 0, (tuple(like.shape),), options)
         if function in IN_PLACE:
             target: Tensor = args[0]
-            values = self._draw(tuple(target.shape), lambda size: function(target.new_empty(size), *args[1:], **kwargs))
+            empty = partial(target.new_empty, device="cpu" if self.on_cpu else None)
+            values = self._draw(tuple(target.shape), lambda size: function(empty(size), *args[1:], **kwargs))
             return target.copy_(values)
         return function(*args, **kwargs)
 
@@ -63,6 +68,9 @@ class SharedDraws(TorchFunctionMode):
         self, function: Callable[..., Tensor], position: int, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Tensor:
         """The size is the `size` argument, the argument at `position`, or all arguments from there on."""
+        device = kwargs.get("device")
+        if self.on_cpu and device is not None and torch.device(device).type != "cpu":
+            return self._call_factory(function, position, args, {**kwargs, "device": "cpu"}).to(device)
         if "size" in kwargs:
             kwargs = dict(kwargs)
             return self._draw(tuple(kwargs.pop("size")), lambda size: function(*args, size=size, **kwargs))
@@ -113,7 +121,8 @@ class NumberedDraws(SharedDraws):
     """While active, the random numbers of a sample depend only on the seed, on the sample's number and on the order of draws.
 
     Noise inside a generator is therefore the same in passes of any size. Tensors whose first dimension is not the number of samples
-    are drawn as usual. Large maps are drawn a few rows at a time, so that `rows_of` can repeat a part. Seeds torch's generators.
+    are drawn as usual. Large maps are drawn a few rows at a time, so that `rows_of` can repeat a part. All are drawn
+    on the CPU, whatever their device, and torch's generator of the CPU is seeded.
 
     Args:
         seed: random seed in the upper bits, a sample's number in the lower 24.
@@ -121,6 +130,7 @@ class NumberedDraws(SharedDraws):
         same: all samples get the random numbers of the first one, so that they differ only by their inputs.
     """
 
+    on_cpu = True
     BLOCK = 64
     """Samples whose numbers are drawn at once."""
     LARGE = 1 << 20
@@ -190,11 +200,13 @@ class NumberedDraws(SharedDraws):
 
     def _seed(self, *parts: int) -> None:
         key = " ".join(map(str, ("noise", self.seed, *parts))).encode()
-        torch.manual_seed(int.from_bytes(hashlib.blake2b(key, digest_size=7).digest(), "big"))
+        torch.default_generator.manual_seed(int.from_bytes(hashlib.blake2b(key, digest_size=7).digest(), "big"))
 
 
 class _Part(SharedDraws):
     """Draws rows of one large map."""
+
+    on_cpu = True
 
     def __init__(self, draws: NumberedDraws, position: int, start: int, stop: int) -> None:
         super().__init__(1, slice(0, 1))
