@@ -15,9 +15,9 @@ from torch import Tensor
 from leafwing import drawing, pictures
 from leafwing.calls import checked_methods, usual_defaults
 from leafwing.conditions import Examples, pictures_to_network, pixel_conditions, resolve, samples_to_network
-from leafwing.engine.setup import choose, inference_in, isolated
+from leafwing.engine.setup import choose, inference_in, isolated, seeded
 from leafwing.engine.share import NumberedDraws
-from leafwing.engine.sizes import AnySize, Piece, assemble, check_images, check_tile, seeded
+from leafwing.engine.sizes import AnySize, Piece, assemble, check_images, check_tile
 from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
 from leafwing.fields import Field
 from leafwing.game import Batch, Clock, DataSpec, Game, Nets, Output, eval_mode
@@ -566,23 +566,20 @@ class Model:
         chosen, nets = self.find_output(output), self.game.sampling_nets
         latents = check_latents(latents, chosen.prior).to(self.device)
         inputs = Batch(latent=latents, **self.conditions(len(latents), output=output, **conditions))
-        cuda = [self.device] if self.device.type == "cuda" else []
-        with eval_mode(nets), torch.random.fork_rng(devices=cuda), NumberedDraws(0, inputs.n, same=True):
+        with eval_mode(nets), seeded(0, self.device), NumberedDraws(0, inputs.n, same=True):
             return chosen.make(nets, inputs, self.clock).float()
 
     @torch.no_grad()
     def _forward(self, output: Output, inputs: Batch, seed: int, same_noise: bool = False) -> Tensor:
         """Samples in one forward pass in evaluation mode; for the noise inside the networks see `NumberedDraws`."""
         nets, compiled = self.game.sampling_nets, None if same_noise else self.compiled
-        cuda = [self.device] if self.device.type == "cuda" else []
         with (
             eval_mode(nets),
-            torch.random.fork_rng(devices=cuda),
+            seeded(seed, self.device),
             inference_in(self.precision, self.device),
             usual_defaults(),
             NumberedDraws(seed, inputs.n, same_noise) if compiled is None else nullcontext(),
         ):
-            torch.manual_seed(seed & (1 << 63) - 1)
             try:
                 samples = output.make(compiled or nets, inputs, self.clock)
                 if not isinstance(samples, Tensor):

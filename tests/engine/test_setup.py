@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext, suppress
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,6 +12,8 @@ import torch
 
 from leafwing.engine import setup
 from leafwing.metrics.features import Features
+from leafwing.model import Model
+from tiny import PICTURES, build
 
 
 @pytest.mark.parametrize(
@@ -85,3 +89,29 @@ def test_questions_are_about_the_device_that_is_used(
 
 def test_a_device_of_torch_is_one_by_its_name() -> None:
     assert setup.choose(torch.device("cpu")) == setup.choose("cpu")
+
+
+def test_sampling_on_the_cpu_does_not_seed_other_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A training may be running there."""
+    model = Model(build("fastgan", PICTURES), PICTURES)
+    seeded: list[int] = []
+    monkeypatch.setattr("torch.cuda.manual_seed_all", seeded.append)
+    monkeypatch.setattr("torch.mps.manual_seed", seeded.append)
+    model.sample(2)
+    model.render(model.latents(2))
+    assert seeded == []
+
+
+@pytest.mark.parametrize("name", ["cuda", "mps"])
+def test_the_random_state_of_a_device_is_restored(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = SimpleNamespace(seed=5)
+    monkeypatch.setattr(f"torch.{name}.get_rng_state", lambda *device: state.seed)
+    monkeypatch.setattr(f"torch.{name}.set_rng_state", lambda seed, *device: setattr(state, "seed", seed))
+    monkeypatch.setattr(f"torch.{name}.manual_seed", lambda seed: setattr(state, "seed", seed))
+    monkeypatch.setattr("torch.cuda.device", nullcontext)
+    before = torch.get_rng_state()
+    with suppress(KeyError), setup.seeded(3, name):
+        assert (state.seed, torch.initial_seed()) == (3, 3)
+        raise KeyError
+    assert state.seed == 5
+    assert torch.equal(torch.get_rng_state(), before)

@@ -169,14 +169,21 @@ def test_bad_input_is_refused(tmp_path: Path) -> None:
         filters(planted.model(flat, DataSpec.images(16, 16)), held_out=pictures)
 
 
-def test_the_command_writes_the_sheet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_writes_the_sheet_and_leaves_the_random_state_of_other_devices(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("LEAFWING_CACHE", str(tmp_path / "cache"))
     noise = np.random.default_rng(0)
     (tmp_path / "pictures").mkdir()
     for i in range(12):
         Image.fromarray(noise.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(tmp_path / "pictures" / f"{i}.png")
     run = leafwing.train(tmp_path / "pictures", "sngan", out=tmp_path / "run", images=16, **handmade.TINY_RUN)
-    out = tmp_path / "out"
+    out, state = tmp_path / "out", [5]
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: True)
+    monkeypatch.setattr("torch.mps.get_rng_state", lambda: state[-1])
+    for name in ("set_rng_state", "manual_seed"):
+        monkeypatch.setattr(f"torch.mps.{name}", state.append)
     assert cli.run(["explore", str(run.folder), "filters", "--maps", "3", "--out", str(out)]) == 0
     assert sorted(path.name for path in out.iterdir()) == ["figures.json", "filters.png"]
+    assert state[-1] == 5
     assert len(json.loads((out / "figures.json").read_text())["figures"]["maps"]) == 3

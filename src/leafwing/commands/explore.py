@@ -102,7 +102,7 @@ def explore(
     import torch
 
     from leafwing.conditions import read_settings
-    from leafwing.engine import choose, keep_freed_memory
+    from leafwing.engine import choose, isolated, keep_freed_memory
     from leafwing.laboratory.finding import plain
     from leafwing.laboratory.needs import check_needs
     from leafwing.metrics import FEATURES
@@ -140,7 +140,8 @@ def explore(
 
     if check := laboratory.option_check(tool):
         check(model, **arguments(check))
-    finding = function(model, **arguments(function))
+    with isolated():  # some tools seed the generators of all devices
+        finding = function(model, **arguments(function))
     settings = resolved | {"data": data, "features": features, "label": label, "conditions": named}
     target = (
         Path(out)

@@ -111,10 +111,9 @@ def remaining(phases: Sequence[Phase], start: int) -> Sequence[Phase]:
 
 def _build_seeded(build: Callable[[Mapping[str, Value]], Game], values: Mapping[str, Value]) -> Game:
     """A game with the same initial weights every time."""
-    import torch
+    from leafwing.engine.setup import seeded
 
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with seeded(0):
         return build(values)
 
 

@@ -140,6 +140,7 @@ def _draw_augmented(dataset: Dataset, augment: str, seed: int, progress: Reporte
 
     from leafwing import pictures
     from leafwing.commands.plan import build_augmentation
+    from leafwing.engine.setup import seeded
 
     augmentation = build_augmentation(augment, dataset.spec, planned=1)
     if augmentation is None:
@@ -150,8 +151,7 @@ def _draw_augmented(dataset: Dataset, augment: str, seed: int, progress: Reporte
     elif augmentation.changes:
         augmentation.p.fill_(augmentation.option.end)
     images = dataset.to_network(dataset.batch(seed, 0, min(8, len(dataset)))).image
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         columns = [images, *(augmentation(images).clamp(-1, 1) for _ in range(7))]
     return pictures.grid(torch.stack(columns, 1).flatten(0, 1), 8)
 

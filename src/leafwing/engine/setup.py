@@ -221,6 +221,28 @@ def inference_in(precision: str, device: torch.device) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def seeded(seed: int, device: str | torch.device = "cpu") -> Iterator[None]:
+    """Torch's random state on the CPU and on a device starts at a seed, and is restored afterwards.
+
+    `torch.manual_seed` would also seed the other devices, on which a training may be running.
+    """
+    seed, device = seed & (1 << 63) - 1, torch.device(device)
+    mps = torch.mps.get_rng_state() if device.type == "mps" else None
+    try:
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            torch.default_generator.manual_seed(seed)
+            if device.type == "cuda":
+                with torch.cuda.device(device):
+                    torch.cuda.manual_seed(seed)
+            elif mps is not None:
+                torch.mps.manual_seed(seed)
+            yield
+    finally:
+        if mps is not None:
+            torch.mps.set_rng_state(mps)
+
+
 def keep_freed_memory() -> None:
     """Makes glibc keep freed blocks instead of returning them to the kernel; does nothing with other C libraries.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property, partial
@@ -342,11 +341,3 @@ class AnySize:
 def rows_of(maps: Tensor, start: int, stop: int) -> Tensor:
     """Rows of maps (n, channels, height, width)."""
     return maps[:, :, start:stop]
-
-
-@contextmanager
-def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Torch's random state starts at a seed, and is restored afterwards."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed & (1 << 63) - 1)
-        yield

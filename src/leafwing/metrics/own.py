@@ -24,6 +24,7 @@ from torch.nn import functional as F
 from leafwing import files, weights_file
 from leafwing.data import Dataset
 from leafwing.data.pack import cache_folder
+from leafwing.engine.setup import seeded
 from leafwing.errors import LeafwingError
 from leafwing.game import DataSpec
 from leafwing.progress import ProgressCallback, no_progress
@@ -224,8 +225,7 @@ def views(images: Tensor) -> Tensor:
 def deterministic() -> Iterator[None]:
     """Makes random numbers and sums inside reproducible; restores random state and threads afterwards."""
     before = torch.get_num_threads()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with seeded(0):
         torch.set_num_threads(THREADS)
         try:
             yield

@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from leafwing.data.dataset import Dataset
 from leafwing.data.pack import cache_folder
+from leafwing.engine.setup import seeded
 from leafwing.files import storage
 from leafwing.metrics.own import load_weights, save_weights
 from leafwing.pixels import to_floats
@@ -109,8 +110,7 @@ def train(digits: Dataset, report_progress: ProgressCallback = no_progress) -> R
     labels = torch.from_numpy(digits.labels)
     try:
         torch.set_num_threads(1)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(VERSION)
+        with seeded(VERSION):
             network = Network()
             optimiser = torch.optim.Adam(network.parameters(), RATE, fused=True)
             schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=STEPS)
