@@ -42,7 +42,7 @@ ARROWS: dict[str, set[str]] = {
     "notebook": set(),
     "progress": {"quantities", "errors", "notebook"},
     "parts": {"game", "networks", "own"},
-    "networks": {"game", "fields", "optional", "errors", "own"},
+    "networks": {"game", "fields", "optional", "errors", "pixels", "own"},
     "recipes": {"game", "fields", "parts", "networks", "files", "errors", "machine", "quantities", "settings"},
     "data": {"game", "fields", "files", "errors", "machine", "optional", "pixels", "quantities", "sprites", "own"},
     "sprites": {"fields", "errors", "own"},

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
     import torch
     from torch import Tensor, nn
@@ -96,6 +98,19 @@ def flip(stored: Tensor, dimension: int) -> Tensor:
     words = stored.dtype == torch.uint16
     flipped = (stored.view(torch.int16) if words else stored).flip(dimension)
     return flipped.view(torch.uint16) if words else flipped
+
+
+def pool(maps: Tensor, height: int, width: int, *, maximum: bool = False) -> Tensor:
+    """Maps (n, channels, rows, columns) as the means or the maxima of their parts: (n, channels, height, width).
+
+    As by torch's adaptive pooling, also on Apple's GPUs: where these refuse it, because a side is not a multiple, the CPU does it.
+    """
+    from torch.nn.functional import adaptive_avg_pool2d, adaptive_max_pool2d
+
+    function: Callable[..., Tensor] = adaptive_max_pool2d if maximum else adaptive_avg_pool2d
+    if maps.device.type == "mps" and (maps.shape[-2] % height or maps.shape[-1] % width):
+        return function(maps.cpu(), (height, width)).to(maps.device)
+    return function(maps, (height, width))
 
 
 def crop_pixels(stored: Tensor, window: Window, first: int) -> Tensor:

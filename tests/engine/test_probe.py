@@ -10,10 +10,12 @@ import pytest
 import torch
 from torch import nn
 
+from fake_mps import MPS, FakeMps
 from leafwing.engine import Engine, choose
 from leafwing.engine.capture import Rehearsal
 from leafwing.engine.probe import (
     Probe,
+    brightness,
     compare_translation,
     downsample,
     find_translation,
@@ -24,6 +26,7 @@ from leafwing.engine.probe import (
 from leafwing.fields import Image, Mask
 from leafwing.game import SGD, Abilities, Batch, Clock, DataSpec, Game, Nets, Output, Player, Round, Term, Turn
 from leafwing.loop import Training
+from leafwing.pixels import pool
 from tiny import PICTURES, POINTS, batches, build, cases, first_data, same, start, tensors
 
 every_case = cases()
@@ -298,6 +301,17 @@ def test_only_unpaired_images_have_these_signals() -> None:
             signals = Probe(training.engine, training.batches, n=6, spec=spec).measure(Clock(0, 8, 0))
             assert signals["tone"] == pytest.approx(-1)
     assert find_translation([], UNPAIRED) is None
+
+
+@pytest.mark.parametrize("function", [downsample, brightness, lambda images: pool(images, 12, 7, maximum=True)])
+@pytest.mark.parametrize("side", [28, 32])
+def test_images_of_any_size_are_compared_on_apple_gpus(function: Callable[..., torch.Tensor], side: int) -> None:
+    """These pool maps only to sides of which theirs are multiples."""
+    images = torch.rand(4, 3, side, side)
+    with FakeMps():
+        values = function(images.to("mps"))
+        assert values.device == MPS
+        assert torch.equal(values.cpu(), function(images))
 
 
 def test_comparing_translations_has_no_side_effects() -> None:

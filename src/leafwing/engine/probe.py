@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import adaptive_avg_pool2d
 
 from leafwing.engine.turns import Engine
 from leafwing.game import Batch, BatchSource, Clock, DataSpec, Output, Round, Turn
 from leafwing.parts.history import History
+from leafwing.pixels import pool
 
 SAMPLES = 32
 """Default number of real and of fake samples: enough to rank two clouds of scores, and cheap."""
@@ -216,13 +216,13 @@ def brightness(images: Tensor) -> Tensor:
     """Images (n, channels, height, width) in [-1, 1] as their brightness at 16x16 pixels, without transparency: float32 (n, 256)."""
     colours = images.float()
     colours = colours[:, :-1] if colours.shape[1] in (2, 4) else colours
-    return adaptive_avg_pool2d(colours.mean(1, keepdim=True), 2 * COMPARISON_SIZE).flatten(1)
+    return pool(colours.mean(1, keepdim=True), 2 * COMPARISON_SIZE, 2 * COMPARISON_SIZE).flatten(1)
 
 
 def downsample(samples: Tensor) -> Tensor:
     """Images (n, channels, [frames,] height, width) at 8x8 pixels, points unchanged: float32 (n, dimensions)."""
     samples = samples.float().flatten(1, -3) if samples.dim() > 3 else samples.float()
-    return (adaptive_avg_pool2d(samples, COMPARISON_SIZE) if samples.dim() == 4 else samples).flatten(1)
+    return (pool(samples, COMPARISON_SIZE, COMPARISON_SIZE) if samples.dim() == 4 else samples).flatten(1)
 
 
 def distances(a: Tensor, b: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ from leafwing.laboratory.options import read_picture, require_counts, require_we
 from leafwing.laboratory.sheet import sheet
 from leafwing.metrics.own import composite_on_white
 from leafwing.model import Model
-from leafwing.pixels import to_floats
+from leafwing.pixels import pool, to_floats
 from leafwing.progress import ProgressCallback, no_progress
 
 RATE = 0.1
@@ -85,7 +85,7 @@ def edit(
     inputs = model.conditions(sample + 1, seed, **conditions).rows(slice(sample, None))
     start = generate(model, origin, inputs)
     target = torch.where(painted > 0, colours, start)
-    cells = F.adaptive_max_pool2d(painted[None, None], _grid_size(model))[0, 0]
+    cells = pool(painted[None, None], *_grid_size(model), maximum=True)[0, 0]
     target_edges = _edges(target, model)
     edge_unit = _masked_mean(target_edges.square(), cells).clamp(min=1e-6)
 
@@ -190,7 +190,7 @@ def _edges(images: Tensor, model: Model) -> Tensor:
     # Twice the angle is the same for both sides of an edge: x^2 - y^2 and 2xy are its cosine and sine, times the squared strength.
     alignment = ((x.square() - y.square()) * angles.cos() + 2 * x * y * angles.sin()) / strength.square()
     membership = ((alignment + 1) / 2).pow(DIRECTIONS)
-    return F.adaptive_avg_pool2d(strength * membership, _grid_size(model))
+    return pool(strength * membership, *_grid_size(model))
 
 
 def _masked_mean(values: Tensor, mask: Tensor) -> Tensor:

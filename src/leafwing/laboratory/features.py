@@ -33,7 +33,7 @@ from leafwing.laboratory.latents import NO_CONDITIONS, Conditions, fixed_words
 from leafwing.laboratory.needs import CRITIC, IMAGES, needs
 from leafwing.laboratory.sheet import require_charts
 from leafwing.model import Model
-from leafwing.pixels import images_to_tensor
+from leafwing.pixels import images_to_tensor, pool
 from leafwing.progress import ProgressCallback, no_progress
 
 CHUNK = 64
@@ -145,7 +145,7 @@ def check(model: Model, *, conditions: Conditions, shots: str, repeats: int, tes
 
 def pooled_maps(critic: Critic, images: Tensor) -> Tensor:
     """The features of images, (n, size): all maps, max-pooled to 4x4 if larger, flattened and concatenated."""
-    maps = [F.adaptive_max_pool2d(x, [min(SIDE, side) for side in x.shape[2:]]) for x in critic.maps(images)]
+    maps = [pool(x, *(min(SIDE, side) for side in x.shape[2:]), maximum=True) for x in critic.maps(images)]
     return torch.cat([x.flatten(1).float() for x in maps], dim=1)
 
 

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from leafwing.engine.setup import full_fp32
 from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.metrics import FEATURES, WITH_WEIGHTS
 from leafwing.metrics.own import composite_on_white
+from leafwing.pixels import pool
 from leafwing.progress import ProgressCallback, no_progress
 
 if TYPE_CHECKING:
@@ -125,4 +125,4 @@ def shrink(images: Tensor, side: int) -> Tensor:
     scale = side / max(height, width)
     if scale >= 1:
         return images
-    return F.interpolate(images, (max(1, round(height * scale)), max(1, round(width * scale))), mode="area")
+    return pool(images, max(1, round(height * scale)), max(1, round(width * scale)))

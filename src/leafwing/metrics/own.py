@@ -27,6 +27,7 @@ from leafwing.data.pack import cache_folder
 from leafwing.engine.setup import seeded
 from leafwing.errors import LeafwingError
 from leafwing.game import DataSpec
+from leafwing.pixels import pool
 from leafwing.progress import ProgressCallback, no_progress
 
 VERSION = 1
@@ -70,7 +71,7 @@ class Network(nn.Module):
 
     def square(self, x: Tensor) -> Tensor:
         """Images resized for the network: (n, 1 or 3, side, side)."""
-        return F.interpolate(x, (self.side, self.side), mode="area") if x.shape[2:] != (self.side, self.side) else x
+        return pool(x, self.side, self.side) if x.shape[2:] != (self.side, self.side) else x
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         features = self.body(self.square(x)).mean((2, 3))

@@ -10,10 +10,11 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import adaptive_avg_pool2d, interpolate
+from torch.nn.functional import interpolate
 
 from leafwing.game import DataSpec
 from leafwing.networks.layers import doublings, spectral
+from leafwing.pixels import pool
 
 LEVELS = (16, 8, 4, 2, 2, 1, 0.5)
 """Channels over width at 4, 8, 16, 32, 64, 128 and 256 px."""
@@ -54,7 +55,7 @@ class Excitation(nn.Module):
         self.body = nn.Sequential(nn.Conv2d(small, large, 4), nn.SiLU(), nn.Conv2d(large, large, 1), nn.Sigmoid())
 
     def forward(self, small: Tensor, large: Tensor) -> Tensor:
-        return large * self.body(adaptive_avg_pool2d(small, 4))
+        return large * self.body(pool(small, 4, 4))
 
 
 def up(inputs: int, outputs: int, noisy: bool = False) -> nn.Sequential:
@@ -188,4 +189,4 @@ class Critic(nn.Module):
 
 def match(images: Tensor, other: Tensor) -> Tensor:
     """Images resized to the size of others."""
-    return interpolate(images, other.shape[2:], mode="area")
+    return pool(images, *other.shape[2:])

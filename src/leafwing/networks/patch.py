@@ -6,11 +6,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d, interpolate
+from torch.nn.functional import avg_pool2d, interpolate
 
 from leafwing.errors import InvalidOption
 from leafwing.game import DataSpec
 from leafwing.networks.layers import dcgan_weights, make_norm
+from leafwing.pixels import pool
 
 DEPTHS = {1: 0, 16: 1, 34: 2, 70: 3, 142: 4, 286: 5}
 """Number of layers with stride 2 by side of the patch, in pixels: the receptive field of a score."""
@@ -129,5 +130,5 @@ class Semantic(nn.Module):
 
     def forward(self, image: Tensor, maps: Tensor | None = None) -> Tensor:
         scores = self.body(image)
-        shares = 1 if maps is None else adaptive_avg_pool2d(maps, scores.shape[2:])
+        shares = 1 if maps is None else pool(maps, *scores.shape[2:])
         return (scores * shares).sum(1)
