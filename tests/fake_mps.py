@@ -34,7 +34,9 @@ def compute(function: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     is_here = any(isinstance(leaf, OnMps) for leaf in tree_leaves((args, kwargs)))
     if function == Tensor.device.__get__ and is_here:
         return MPS
-    target = kwargs.get("device") or (args[1] if function is Tensor.to and not isinstance(args[1], torch.dtype) else None)
+    target = kwargs.get("device")
+    if function is Tensor.to and args[1:] and not isinstance(args[1], torch.dtype):
+        target = args[1]
     goes_here = is_here if target is None else isinstance(target, OnMps) or str(target).startswith("mps")
     if function is Tensor.cpu:
         goes_here = False
@@ -62,4 +64,4 @@ def plain(leaf: Any) -> Any:
     if isinstance(leaf, OnMps):
         with torch._C.DisableTorchFunction():
             return leaf.as_subclass(Tensor)
-    return "cpu" if leaf == "mps" or (isinstance(leaf, torch.device) and leaf.type == "mps") else leaf
+    return "cpu" if isinstance(leaf, str | torch.device) and str(leaf).startswith("mps") else leaf
