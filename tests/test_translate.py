@@ -521,8 +521,8 @@ def test_a_pipe_is_refused(negative: Path, tmp_path: Path) -> None:
         ),
         (torch.zeros(3, 16, 16), r"input of shape \(3, 16, 16\): those of this run have shape \(n, 3, 16, 16\)"),
         (torch.full((2, 3, 16, 16), 200.0), r"input: values from 200 to 200 are far outside of \[-1, 1\]"),
-        (None, "must be a Tensor or a ndarray, not NoneType"),
-        ("a.png", "must be a Tensor or a ndarray, not str.* `leafwing translate` reads files"),
+        (None, "must be a Tensor or a NumPy array, not NoneType"),
+        ("a.png", "must be a Tensor or a NumPy array, not str.* `leafwing translate` reads files"),
     ],
 )
 def test_what_is_no_tensor_of_images_is_refused(negative: Path, images: Any, message: str) -> None:
