@@ -79,15 +79,16 @@ def test_a_run_of_a_custom_recipe_is_rebuilt_from_its_folder_alone(tmp_path: Pat
     assert (game.players["data"], game.batch) == (SPEC, 5)
 
 
-def test_a_custom_recipe_may_contain_dataclasses_and_postponed_annotations(tmp_path: Path) -> None:
+def test_a_custom_recipe_may_contain_dataclasses_postponed_annotations_and_its_path(tmp_path: Path) -> None:
     own = tmp_path / "mine.py"
     text = (
-        "from __future__ import annotations\nfrom dataclasses import dataclass\n@dataclass\nclass Box:\n    size: int = 3\n"
+        "from __future__ import annotations\nfrom dataclasses import dataclass\nfrom pathlib import Path\n"
+        "HERE = Path(__file__).parent\n@dataclass\nclass Box:\n    size: int = 3\n"
     )
-    own.write_text(text + "def mine(data):\n    return Box().size\n")
-    assert recipes.find(str(own))(SPEC) == 3  # it trains
+    own.write_text(text + "def mine(data):\n    return Box().size, HERE\n")
+    assert recipes.find(str(own))(SPEC) == (3, tmp_path)  # it trains
     run = Run.create(config("mine", options={}), own, out=tmp_path / "r")
-    assert Run(run.folder, trust=True).recipe_function()(SPEC) == 3
+    assert Run(run.folder, trust=True).recipe_function()(SPEC) == (3, run.folder)
 
 
 def test_a_missing_recipe_is_named(run: Run) -> None:

@@ -517,6 +517,7 @@ class Run:
 def load_trusted(path: Path, name: str) -> Recipe:
     """The function `name` of a recipe file, which is executed."""
     module = types.ModuleType(f"leafwing_trusted_{name}_{recipes.digest(path)[:8]}")
+    module.__file__ = str(path)
     sys.modules[module.__name__] = module  # dataclasses look up their module there
     try:
         exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), module.__dict__)
