@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import shutil
 from functools import partial
 from pathlib import Path
@@ -260,14 +262,38 @@ def test_runs_without_changes_are_read_as_before(run: Path) -> None:
     assert leafwing.resume(run, images=288, batch=8).options["batch"] == 8
 
 
+def recipe_file(folder: Path) -> Path:
+    """The recipe wgan as a file with another name."""
+    path = folder / "mine.py"
+    path.write_text((recipes.FOLDER / "wgan.py").read_text().replace("def wgan(", "def mine(").replace('"wgan"', '"mine"'))
+    return path
+
+
 def test_a_recipe_of_a_file_can_change_too(tmp_path: Path) -> None:
-    source = Path(leafwing.__file__).parent / "recipes" / "wgan.py"
-    recipe = tmp_path / "mine.py"
-    recipe.write_text(source.read_text().replace("def wgan(", "def mine(").replace('"wgan"', '"mine"'))
+    recipe = recipe_file(tmp_path)
     run = leafwing.train("ring", out=tmp_path / "run", images=48, **{**TINY, "recipe": str(recipe)})
     with pytest.raises(LeafwingError, match="--trust"):
         leafwing.resume(run.folder, images=96, lr_d=1e-3)
     assert leafwing.resume(run.folder, images=96, lr_d=1e-3, trust=True).options["lr_d"] == 1e-3
+
+
+def test_a_new_run_with_a_recipe_of_a_file_is_advised_as_a_command_that_works(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = recipe_file(tmp_path)
+    run = leafwing.train("ring", out=tmp_path / "my run", images=16, **{**TINY, "recipe": str(recipe)})
+    recipe.unlink()
+    assert cli.run(["resume", str(run.folder), "--images", "+16", "--latent", "3", "--trust"]) == 2
+    anew = f"train --from '{run.folder}' --recipe '{run.folder}/recipe.py'"
+    command = capsys.readouterr().err.strip().partition("leafwing train ")[2]
+    assert f"train {command}" == f"{anew} --latent 3"
+    assert cli.run(["train", *shlex.split(command), "--out", str(tmp_path / "new")]) == 0
+    assert Run(tmp_path / "new").options == {**run.options, "latent": 3}
+    with pytest.raises(LeafwingError, match=re.escape(f"start a new run: leafwing {anew}")):
+        leafwing.resume(run.folder, images=32, seed=1, trust=True)
+    capsys.readouterr()
+    assert cli.run(["train", "--from", str(run.folder), "--latent", "3"]) == 2
+    assert f"give its file with --recipe '{run.folder}/recipe.py'" in capsys.readouterr().err
 
 
 def test_a_change_waits_for_the_end_of_the_round_and_shows_every_image_once() -> None:

@@ -325,7 +325,7 @@ class Run:
                 )
             raise LeafwingError(
                 f"{self.folder} has no weights: its training ended before the first checkpoint, after {shown:,} images. To train "
-                f"again: leafwing train --from {shlex.quote(str(self.folder))}"
+                f"again: leafwing {train_again(self)}"
             )
         if images is not None and images not in weights:
             raise self.no_checkpoint(images)
@@ -512,6 +512,12 @@ class Run:
     def card(self) -> recipes.Card:
         """The description of its recipe, read from the source text."""
         return recipes.describe(self.recipe if self.recipe_is_installed() else str(self.folder / "recipe.py"), self.recipe)
+
+
+def train_again(run: Run) -> str:
+    """The command that trains a new run like this one, without the name of the program; options may follow."""
+    words = ["train", "--from", str(run.folder)]
+    return shlex.join(words if run.recipe_is_installed() else [*words, "--recipe", str(run.folder / "recipe.py")])
 
 
 def load_trusted(path: Path, name: str) -> Recipe:

@@ -86,7 +86,7 @@ def requested_recipe(words: Sequence[str]) -> str | None:
         from leafwing.commands.plan import open_replay
 
         run = open_replay(values["--from"])
-        return run.recipe if run.recipe_is_installed() else None
+        return run.recipe if run.recipe_is_installed() else str(run.folder / "recipe.py")
     return None
 
 

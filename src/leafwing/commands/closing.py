@@ -16,7 +16,7 @@ from leafwing.metrics.conclusions import MIN_STEPS
 from leafwing.progress import Reporter
 from leafwing.quantities import show_count, show_duration
 from leafwing.recipes._recommended import AUGMENT, CONDITION_SCALE, EXPECTATION, RECOGNISABLE
-from leafwing.runs import Run
+from leafwing.runs import Run, train_again
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -213,24 +213,23 @@ def describe_health(end: Ending) -> list[str]:
 def next_step(run: Run, end: Ending) -> tuple[str, str]:
     """Why, and the command to run next, without the name of the program."""
     trust = "" if run.recipe_is_installed() else " --trust"
-    folder = shlex.quote(str(run.folder))
-    recipe = f" --recipe {shlex.quote(str(run.folder / 'recipe.py'))}" if trust else ""
+    folder, anew = shlex.quote(str(run.folder)), train_again(run)
     options, rolled_back = run.config["options"], run.history.rolled_back
     scale = rolled_back[-1]["rate"] if rolled_back else 1.0
     since = " as after the last rollback" if rolled_back else ""
     is_losing = any(alarm.symptom == health.LOSING for alarm in end.alarms)
     if is_losing and (faster := scaled_rates(options, lr_g=scale, lr_d=2 * scale)):
-        return f"to start again, with D's learning rate twice as high{since}", f"train --from {folder}{recipe}{faster}"
+        return f"to start again, with D's learning rate twice as high{since}", f"{anew}{faster}"
     unstable = is_unstable(end)
     if unstable and (slower := scaled_rates(options, lr_g=scale / 2, lr_d=scale / 2)):
-        return f"to start again, with learning rates half as high{since}", f"train --from {folder}{recipe}{slower}"
+        return f"to start again, with learning rates half as high{since}", f"{anew}{slower}"
     measured = end.glance
     is_short = measured is not None and bool(expectation(run.spec, end.planned, run.history.before))
     if end.stop_reason == "no_improvement":
         return "to use the best checkpoint", f"{sampling(run)} --checkpoint best{trust}"
     lasting = {alarm.kind for alarm in end.alarms} - {*health.SLOWER_HELPS}
     if "overfit" in lasting and not is_augmented(run):
-        return "to start again, with changed images for D", f"train --from {folder}{recipe} --augment {AUGMENT}"
+        return "to start again, with changed images for D", f"{anew} --augment {AUGMENT}"
     if lasting:  # more training is no remedy
         return using(run, trust)
     if not end.is_complete and not (end.is_as_planned and is_short):
@@ -244,7 +243,7 @@ def next_step(run: Run, end: Ending) -> tuple[str, str]:
         and factor < CONDITION_SCALE
     ):
         why = "to start again, with labels that count more in G's input"
-        return why, f"train --from {folder}{recipe} --condition-scale {CONDITION_SCALE:g}"
+        return why, f"{anew} --condition-scale {CONDITION_SCALE:g}"
     if not is_short and measured is not None and (end.is_early or (is_unfinished(measured) and not unstable)):
         return "to train twice as long", f"resume {folder} --images +{show_count(end.planned)}{trust}"
     if is_short:

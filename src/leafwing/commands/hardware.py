@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leafwing.machine import cores
 from leafwing.quantities import plural
+from leafwing.runs import Run, train_again
 from leafwing.settings import HardwareSettings, replace_fields
 
 if TYPE_CHECKING:
@@ -43,7 +42,7 @@ def divide_threads(
 
 
 def slow_here(
-    machine: HardwareSettings, values: Mapping[str, Any], processes: Processes | None, run: Path | None = None
+    machine: HardwareSettings, values: Mapping[str, Any], processes: Processes | None, run: Run | None = None
 ) -> list[str]:
     """What makes a training with these settings slow on this machine, each with what can be done.
 
@@ -51,7 +50,7 @@ def slow_here(
         machine: the settings, resolved.
         values: the settings that the user chose.
         processes: those that share the work; None: this one only.
-        run: the folder of the run whose settings these are; None for a new training.
+        run: whose settings these are; None for a new training.
     """
     import torch
 
@@ -62,7 +61,7 @@ def slow_here(
     if run and machine.precision == "bf16" and "precision" not in values and is_known and not fast_bf16(device):
         texts.append(
             "this run computes in bf16, which is slow on this machine, perhaps many times slower than fp32. Its weights are exact "
-            f"only with its precision; `leafwing train --from {shlex.quote(str(run))} --precision fp32` begins anew in fp32"
+            f"only with its precision; `leafwing {train_again(run)} --precision fp32` begins anew in fp32"
         )
     count = processes.local_world_size if processes else 1
     threads, available = machine.threads, cores()

@@ -130,7 +130,10 @@ def resolve_training(
         raise LeafwingError("train needs an image source: a folder, an archive, or " + ", ".join(data.BUILT_IN))
     place = locate(source)
     if old and recipe is None and not old.recipe_is_installed():
-        raise InvalidOption("replay", replay, "its recipe is not an installed one: give its file with --recipe", flag="from")
+        path = shlex.quote(str(old.folder / "recipe.py"))
+        raise InvalidOption(
+            "replay", replay, f"its recipe is not an installed one: give its file with --recipe {path}", flag="from"
+        )
     reference = recipe or (old.recipe if old else recipes.DEFAULT)
     card = recipes.describe(reference)
     base = old.settings if old else Settings()
@@ -173,7 +176,7 @@ def resolve_training(
     machine = replace_fields(machine, values)
     threads = changes[0].threads if changes and machine.threads == "auto" else machine.threads
     setup = choose_setup(replace_fields(machine, {"threads": threads}))
-    for text in slow_here(machine_settings(setup), values, processes, old.folder if old else None):
+    for text in slow_here(machine_settings(setup), values, processes, old):
         progress.warn(text)
 
     reading = replace_fields(DataSettings(), values)

@@ -8,7 +8,6 @@ without an effect are found.
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -22,6 +21,7 @@ from leafwing.config import OptionChange
 from leafwing.errors import InvalidOption, LeafwingError, as_flag, did_you_mean
 from leafwing.game import Game, Player
 from leafwing.recipes import Card, Option, Value
+from leafwing.runs import train_again
 from leafwing.settings import reserved_names
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ def check_changes(run: Run, values: Mapping[str, object], line: Timeline, images
                 name,
                 values[name],
                 "only learning rates and the batch size can be changed in an existing run; this option also changes "
-                f"{place}. To train a new run with it: leafwing train --from {shlex.quote(str(run.folder))} {typed}",
+                f"{place}. To train a new run with it: leafwing {train_again(run)} {typed}",
             )
         before = after
     return changed(line, images, new)
@@ -229,7 +229,7 @@ def _check(run: Run, name: str, value: object, options: Mapping[str, Option], kn
             name,
             value,
             f"{why}resume continues with the settings of the run and changes only those of `leafwing resume --help`, learning rates "
-            f"and the batch size; for others start a new run: leafwing train --from {shlex.quote(str(run.folder))}",
+            f"and the batch size; for others start a new run: leafwing {train_again(run)}",
         )
     names = [*known, *(option for option in options if option == "batch" or option.startswith("lr"))]
     near = did_you_mean(f"--{name}".replace("_", "-"), [f"--{other.replace('_', '-')}" for other in names])

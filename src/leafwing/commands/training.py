@@ -38,7 +38,7 @@ from leafwing.files import guide_page
 from leafwing.option_names import Pace, refuse
 from leafwing.progress import Progress, Reporter, reporter_of
 from leafwing.quantities import count, duration, show_count, show_duration
-from leafwing.runs import ROOT, Run, refuse_existing
+from leafwing.runs import ROOT, Run, refuse_existing, train_again
 from leafwing.settings import Settings, all_settings, non_defaults, replace_fields, split_keywords
 
 if TYPE_CHECKING:
@@ -220,7 +220,7 @@ def resume(
         old = opened.settings
         machine = divide_threads(old.machine, machine_changes, opened.history.processes, processes, progress.say)
         machine = changed_machine(machine, machine_changes)
-        for text in slow_here(machine, machine_changes, processes, opened.folder):
+        for text in slow_here(machine, machine_changes, processes, opened):
             progress.warn(text)
         with opened.lock() if processes.first else nullcontext():
             state = opened.resume_state()
@@ -261,7 +261,7 @@ def resume(
             if any(moment > total / planned for moment in phase_changes(training.game.turns)):
                 progress.warn(
                     f"the stages of this training were planned for {planned:,} images, and those that begin after {total:,} are left "
-                    f"out: `leafwing train --from {shlex.quote(str(opened.folder))} --images {total}` plans them anew"
+                    f"out: `leafwing {train_again(opened)} --images {total}` plans them anew"
                 )
             if old.schedule.stop_on:
                 choose_stop_features(
@@ -435,7 +435,7 @@ def refuse_lost_state(run: Run, state: dict[str, Any] | None) -> None:
     raise LeafwingError(
         f"{run.folder} has weights at {newer[-1]:,} images but {problem}. Resuming would go back to "
         f"{state['images'] if state else 0:,} images and overwrite them. Restore the run's own resume.pt (copies often omit it), "
-        f"or train again: `leafwing train --from {shlex.quote(str(run.folder))}`. Sampling and evaluation do not need resume.pt"
+        f"or train again: `leafwing {train_again(run)}`. Sampling and evaluation do not need resume.pt"
     )
 
 

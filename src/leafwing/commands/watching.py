@@ -23,7 +23,7 @@ from leafwing.conditions import pixel_conditions
 from leafwing.engine.probe import SAMPLES, Probe
 from leafwing.errors import Diverged, LeafwingError
 from leafwing.progress import Reporter
-from leafwing.runs import Run
+from leafwing.runs import Run, train_again
 
 if TYPE_CHECKING:
     from leafwing.game import BatchSource
@@ -37,11 +37,9 @@ LIMITED = 3_000_000
 
 def against_divergence(run: Run, has_checkpoint: bool) -> str:
     """What to try after a NaN, each as a sentence with its command, to follow another one."""
-    folder, is_installed = shlex.quote(str(run.folder)), run.recipe_is_installed()
-    anew = f"leafwing train --from {folder}" + (
-        "" if is_installed else f" --recipe {shlex.quote(str(run.folder / 'recipe.py'))}"
-    )
-    command = f"leafwing resume {folder}{'' if is_installed else ' --trust'}" if has_checkpoint else anew
+    trust = "" if run.recipe_is_installed() else " --trust"
+    anew = f"leafwing {train_again(run)}"
+    command = f"leafwing resume {shlex.quote(str(run.folder))}{trust}" if has_checkpoint else anew
     slower, text = scaled_rates(run.options, lr_g=0.5, lr_d=0.5), ""
     if slower:
         text += f". Lower learning rates often help: `{command}{slower}`"
