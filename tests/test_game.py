@@ -241,6 +241,14 @@ def test_a_game_refuses_a_turn_of_an_unknown_player() -> None:
         Game(players, [Turn("G E", play, [])], Abilities())
 
 
+def test_an_optimiser_of_torch_is_refused_with_what_to_give() -> None:
+    net = nn.Linear(2, 2)
+    with pytest.raises(
+        LeafwingError, match=r"such as Adam\(2e-4\), not torch\.optim\.adam\.Adam; .*on_host, build and scheduled"
+    ):
+        Player(net, torch.optim.Adam.__new__(torch.optim.Adam))  # type: ignore[arg-type]
+
+
 def test_a_player_without_half_life_has_no_average() -> None:
     assert Player(nn.Linear(2, 2), Adam(0.1)).ema_net is None
 

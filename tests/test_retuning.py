@@ -24,7 +24,7 @@ from leafwing.engine.processes import Processes
 from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.loop import Training
 from leafwing.progress import Reporter
-from leafwing.runs import Run
+from leafwing.runs import Run, load_trusted
 from leafwing.settings import HardwareSettings, HealthSettings, Schedule, Settings
 
 TINY: dict[str, Any] = {
@@ -275,6 +275,35 @@ def test_a_recipe_of_a_file_can_change_too(tmp_path: Path) -> None:
     with pytest.raises(LeafwingError, match="--trust"):
         leafwing.resume(run.folder, images=96, lr_d=1e-3)
     assert leafwing.resume(run.folder, images=96, lr_d=1e-3, trust=True).options["lr_d"] == 1e-3
+
+
+@pytest.mark.parametrize("slots", [False, True])
+def test_an_update_rule_of_a_file_can_change_too(slots: bool, tmp_path: Path) -> None:
+    """The file is executed anew for each game, so its classes are never the same objects."""
+    path = tmp_path / "mine.py"
+    path.write_text(f"""
+from dataclasses import dataclass
+from torch import nn, optim
+from leafwing.game import Abilities, Game, Player
+@dataclass(frozen=True, slots={slots})
+class Adagrad:
+    lr: float
+    eps: float = 1e-8
+    on_host = True
+    def build(self, weights, device, *, fused=True, capture=False):
+        return optim.Adagrad(weights, self.lr, eps=self.eps)
+    def scheduled(self, clock):
+        return {{}}
+def mine(data, **options):
+    return Game({{"D": Player(nn.Linear(2, 1), Adagrad(**options))}}, [], Abilities())
+""")
+
+    def build(**options: float) -> Any:
+        torch.manual_seed(0)
+        return load_trusted(path, "mine")(tiny.POINTS, **options)
+
+    assert difference(build(lr=0.1), build(lr=0.2)) == ""
+    assert difference(build(lr=0.1), build(lr=0.1, eps=1.0)) == "players.D.optimiser.eps"
 
 
 def test_a_new_run_with_a_recipe_of_a_file_is_advised_as_a_command_that_works(

@@ -246,6 +246,9 @@ class Player:
             shorter, a share `EMA_SHARE` of the images shown since it first moved, so that the average does not contain the initial
             weights; until then the average is a copy.
         resets: whether its optimiser forgets its moments when `Game.stage` changes (a growing network).
+
+    Raises:
+        LeafwingError: the optimiser is no `Optimiser`, such as one of torch's.
     """
 
     net: nn.Module
@@ -255,6 +258,13 @@ class Player:
     ema_net: nn.Module | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
+        rule: object = self.optimiser  # from a user's file, whatever its type
+        if rule is not None and not isinstance(rule, Optimiser):
+            kind = type(rule)
+            raise LeafwingError(
+                f"the optimiser of a player is one of leafwing.game, such as Adam(2e-4), not {kind.__module__}.{kind.__qualname__}; "
+                "one of your own has lr, on_host, build and scheduled"
+            )
         if self.ema:
             self.ema_net = copy.deepcopy(self.net).eval().requires_grad_(False)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from leafwing.clock import Clock, Scheduled, at
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+@runtime_checkable
 class Optimiser(Protocol):
     """An update rule with its hyper-parameters; `build` makes the torch optimiser."""
 

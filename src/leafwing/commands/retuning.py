@@ -249,13 +249,17 @@ def _difference(a: Any, b: Any, place: str, compared: dict[tuple[int, int], Any]
         return ""
     compared[id(a), id(b)] = a, b  # kept, because the number of an object that is gone is given to another
     parts, others = _parts(a), _parts(b)
-    # Classes by name, because a parametrised layer has one of its own.
-    same_kind = (type(a).__module__, type(a).__qualname__) == (type(b).__module__, type(b).__qualname__)
+    same_kind = _name(type(a)) == _name(type(b))
     if not same_kind or parts is None or others is None:
         return "" if same_kind and _equal(a, b) else place
     if missing := parts.keys() ^ others.keys():
         return _join(place, min(map(str, missing)))
     return next(filter(None, (_difference(parts[name], others[name], _join(place, name), compared) for name in parts)), "")
+
+
+def _name(kind: type) -> tuple[str, str]:
+    """What classes are compared by, because a parametrised layer has one of its own, and a recipe's file is executed for each game."""
+    return kind.__module__, kind.__qualname__
 
 
 def _join(place: str, name: object) -> str:
@@ -268,6 +272,8 @@ def _equal(a: Any, b: Any) -> bool:
     import numpy as np
     import torch
 
+    if isinstance(a, type):
+        return _name(a) == _name(b)
     if isinstance(a, torch.Tensor):
         return a.shape == b.shape and a.dtype == b.dtype and torch.equal(a, b)
     return np.array_equal(a, b) if isinstance(a, np.ndarray) else bool(a == b)
@@ -280,7 +286,9 @@ def _parts(value: Any) -> Mapping[Any, Any] | None:
     if isinstance(value, Game):
         return {**vars(value), "batch": 0, "notes": ()}
     if isinstance(value, Player) and value.optimiser is not None:
-        optimiser = {"kind": type(value.optimiser), **vars(value.optimiser), "lr": callable(value.optimiser.lr)}
+        slots = {name for kind in type(value.optimiser).__mro__ for name in getattr(kind, "__slots__", ())}
+        optimiser = {name: getattr(value.optimiser, name) for name in slots | {*getattr(value.optimiser, "__dict__", ())}}
+        optimiser |= {"kind": type(value.optimiser), "lr": callable(value.optimiser.lr)}
         return {**vars(value), "optimiser": optimiser}
     if isinstance(value, torch.nn.Module):  # hooks have numbers that count up in a process
         return {name: [*part.values()] if name.endswith("_hooks") else part for name, part in vars(value).items()}
