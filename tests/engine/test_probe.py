@@ -182,6 +182,25 @@ def test_a_game_without_scores_lacks_those_signals() -> None:
     assert {"separation", "margin"} <= several.keys()
 
 
+def test_a_play_may_differentiate() -> None:
+    """As in LOGAN, whose latents follow the gradient of their scores. An ordinary play stores no activations for that."""
+    fakes: list[torch.Tensor] = []
+
+    def follow(nets: Nets, batch: Batch) -> torch.Tensor:
+        latents = batch.image.clone().requires_grad_()
+        (slope,) = torch.autograd.grad(nets.D(nets.G(latents)).sum(), latents)
+        return nets.G(latents + slope)
+
+    def ordinary(nets: Nets, batch: Batch) -> torch.Tensor:
+        fakes.append(nets.G(batch.image))
+        return fakes[-1]
+
+    signals = measure_ticks(simple(follow))
+    assert {"moved", *SIGNALS} - {"G/gradient"} == signals[-1].keys()
+    measure_once(simple(ordinary))
+    assert not fakes[-1].requires_grad
+
+
 def test_nan_is_omitted_and_large_values_are_clipped() -> None:
     signals = measure_once(simple(lambda nets, batch: batch.image * float("inf")))
     assert json.loads(json.dumps(signals, allow_nan=False)) == signals

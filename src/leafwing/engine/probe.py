@@ -153,7 +153,11 @@ class Probe:
         return compare_translation(inputs[source], translated, self.batch[output.field])
 
     def _play(self, turn: Turn, batch: Batch, clock: Clock) -> Round:
-        return turn.play(self.engine.game.nets, batch, clock)
+        """The round of a turn. Its play may differentiate, with respect to samples and not to weights: that would need memory."""
+        self.engine.set_trainable(frozenset())
+        with torch.enable_grad():
+            r = turn.play(self.engine.game.nets, batch, clock)
+        return r.with_samples(*(None if samples is None else samples.detach() for samples in (r.real, r.fake)))
 
     def _norms(self, clock: Clock) -> dict[str, Tensor]:
         engine, signals = self.engine, {}
