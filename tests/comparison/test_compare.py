@@ -112,7 +112,9 @@ def test_a_recipe_file_can_be_compared(finished: Finished, fake_workers: FakeWor
     assert (mine["final"], mine["best"]) == (gan["final"], gan["best"])
     assert table["sentences"][0].startswith("mine is the only recipe")
     path.write_text(path.read_text() + "\nOTHER = 1\n")
-    with pytest.raises(LeafwingError, match="recipe mine: its file has changed"):
+    with pytest.raises(
+        LeafwingError, match=r"recipe mine: its file has changed.* restore \S*mine\.py as it was and continue"
+    ):
         commands.compare("ring", **arguments, out=tmp_path / "out")
 
 
@@ -276,6 +278,33 @@ def test_data_that_change_meanwhile_end_the_comparison_before_they_are_trained_o
         LeafwingError, match=r"gan-seed0 was trained on other data .* 21 samples .* has 20 .*Remove this folder"
     ):
         commands.compare(source, **arguments)
+
+
+def test_a_recipe_file_that_changes_meanwhile_ends_the_comparison_before_it_is_trained(
+    fake_workers: FakeWorkers, tmp_path: Path
+) -> None:
+    path, out = tmp_path / "mine.py", tmp_path / "out"
+    text = recipes.locate("gan").read_text().replace("def gan(", "def mine(")
+    path.write_text(text)
+    arguments = {"recipes": str(path), "seeds": 2, "images": 64, "options": ("width=8",), "jobs": 1, "out": out}
+
+    def answer(request: Mapping[str, Any]) -> Answer | None:
+        if request["call"] == "evaluate":
+            path.write_text(text + "OTHER = 1\n")
+            return 0, json.dumps({"rows": []}), ""
+        return None
+
+    fake_workers.answer = answer
+    with pytest.raises(LeafwingError, match=r"mine\.py has changed since the comparison began\. Restore it"):
+        commands.compare("ring", **arguments)
+    assert fake_workers.calls() == ["evaluate", "speed", "train"]
+    path.write_text(text + "# a comment\n")
+    (out / "runs/mine-seed0/recipe.py").write_text(text + "OTHER = 1\n")
+    with pytest.raises(
+        LeafwingError, match=r"mine-seed0 was trained with another version of .*mine\.py.* Remove this folder"
+    ):
+        commands.compare("ring", **arguments)
+    assert fake_workers.calls() == ["evaluate", "speed", "train"]
 
 
 # --- the report -------------------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from typing import Any
 
 from leafwing import files, notebook
 from leafwing.commands.comparison.forecast import Stage, Timetable, choose_checkpoints, describe, evaluated_checkpoints
-from leafwing.commands.comparison.plan import ComparisonPlan, Cost, resolve_comparison, slots
+from leafwing.commands.comparison.plan import ComparedRecipe, ComparisonPlan, Cost, resolve_comparison, slots
 from leafwing.commands.comparison.record import Record, open_record
 from leafwing.commands.comparison.report import as_text, short_trainings, write_report
 from leafwing.commands.comparison.speed import SliceCounter, images_in_time, measurement_arguments, number_of_slices
@@ -26,7 +26,7 @@ from leafwing.commands.comparison.workers import Outcome, RunChild, Stopped, Wor
 from leafwing.errors import Diverged, LeafwingError, StorageError
 from leafwing.progress import Progress, Reporter, reporter_of
 from leafwing.quantities import plural, show_count, show_duration
-from leafwing.recipes import Value
+from leafwing.recipes import Value, digest
 from leafwing.runs import Run
 from leafwing.settings import OutputSettings
 
@@ -192,7 +192,7 @@ def existing_run(plan: ComparisonPlan, record: Record, name: str, seed: int) -> 
     """A run in its folder; None if it has not begun or its folder was removed.
 
     Raises:
-        LeafwingError: it was trained on other data.
+        LeafwingError: it was trained on other data, or with another version of its recipe.
     """
     folder = record.run_folder(name, seed)
     if not (folder / "run.json").exists():
@@ -204,18 +204,30 @@ def existing_run(plan: ComparisonPlan, record: Record, name: str, seed: int) -> 
             f"{run.data.source}, which has {len(plan.data):,} in this comparison. Remove this folder, and the same command trains "
             "the run again"
         )
+    recipe = plan.recipes[name]
+    if not (run.recipe_is_installed() if not recipe.digest else digest(folder / "recipe.py") == recipe.digest):
+        raise LeafwingError(
+            f"{folder} was trained with another version of the recipe {recipe.reference} than the rest of the comparison. Remove this "
+            "folder, and the same command trains the run again"
+        )
     return run
 
 
-def require_unchanged_data(plan: ComparisonPlan) -> None:
-    """Checks that a training that begins now would get the data of the comparison.
+def require_unchanged(plan: ComparisonPlan, recipe: ComparedRecipe) -> None:
+    """Checks that a training that begins now would get the data and the recipe of the comparison.
 
     Raises:
-        LeafwingError: images or labels have changed since the comparison began.
+        LeafwingError: images, labels or the recipe's file have changed since the comparison began.
     """
     from leafwing import data
     from leafwing.data.locating import locate
 
+    file = Path(recipe.reference)
+    if recipe.digest and not (file.is_file() and digest(file) == recipe.digest):
+        raise LeafwingError(
+            f"{file} has changed since the comparison began. Restore it as it was, and the same command continues; or begin a new "
+            "comparison with another --out"
+        )
     try:
         if isinstance(locate(plan.data.origin), str):  # built in
             return
@@ -242,10 +254,10 @@ def train_run(
         arguments = {"run": str(folder), "time": time_limit(plan), "trust": plan.recipes[name].is_file}
         outcome = add_cpu_time(record, name, seed, lambda: run_child("resume", arguments, log))
     else:
-        require_unchanged_data(plan)
+        require_unchanged(plan, plan.recipes[name])
         arguments = {**training_arguments(plan, name, seed), "out": str(folder)}
         outcome = add_cpu_time(record, name, seed, lambda: run_child("train", arguments, log))
-        existing_run(plan, record, name, seed)  # raises: the data changed while the training read them
+        existing_run(plan, record, name, seed)  # raises: the data or the recipe changed while the training read them
     if outcome.code == StorageError.exit_code:
         raise StorageError(outcome.message)
     status = {0: "finished", Diverged.exit_code: "diverged"}.get(outcome.code, "failed")

@@ -116,9 +116,16 @@ class Record:
         settle_features(plan, old)
         if old:
             if changes := differences(old, plan, recipes):
-                way = f"continue it with: {old.command}"
-                if has_changed_since(old, plan):
-                    way = f"restore the images and labels as they were and {way}"
+                changed = ["the images and labels as they were"] if has_changed_since(old, plan) else []
+                changed += [
+                    f"{entry.reference} as it was"
+                    for name, entry in old.recipes.items()
+                    if name in recipes
+                    and entry.reference == recipes[name].reference
+                    and entry.digest != recipes[name].digest
+                ]
+                restore = f"restore {' and '.join(changed)} and " if changed else ""
+                way = f"{restore}continue it with: {old.command}"
                 raise LeafwingError(
                     f"{self.folder} contains a different comparison ({'; '.join(changes)}). Choose another --out, or {way}"
                 )
@@ -247,7 +254,7 @@ def differences(old: Content, plan: ComparisonPlan, recipes: dict[str, RecipeEnt
     for name, entry in old.recipes.items():
         if name not in recipes:
             changes.append(f"missing recipe: {name}")
-        elif entry != recipes[name]:
+        elif (entry.options, entry.digest) != (recipes[name].options, recipes[name].digest):
             options = [
                 f"{key}={entry.options.get(key)} before, {value} now"
                 for key, value in recipes[name].options.items()
