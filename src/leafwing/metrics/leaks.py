@@ -194,14 +194,17 @@ def remedy(kinds: Sequence[str], augment: str) -> str:
     """How to train so that these kinds of changes do not leak, after a run with this augmentation."""
     option = parse(augment)
     if option is None or option.kind == "ada":
-        return "train with a lower p than the adaptive one, such as --augment p=0.2"
+        return "train with a lower p than the adaptive one (augment_p in log.jsonl), such as --augment p=0.2"
     if option.kind == "p":
         p = f"p={option.start / 2:g}" + (f":{option.end / 2:g}" if option.end != option.start else "")
         return f"train with a lower p, such as --augment {p}"
+    as_often = f",p={option.probability:g}" if option.probability < 1 else ""
     if left := [change for change in option.changes if DIFF[change] not in kinds]:
         without = " and ".join(change for change in option.changes if change not in left)
-        return f"train without {without}: --augment diff:{','.join(left)}"
-    return "train with --augment ada, which changes fewer images, or none"
+        return f"train without {without}: --augment diff:{','.join(left)}{as_often}"
+    if as_often:
+        return f"train with a lower p, such as --augment diff:{','.join(option.changes)},p={option.probability / 2:g}"
+    return "train with --augment ada, whose probability adapts, or none"
 
 
 def kinds_of(augment: str, channels: int) -> list[str]:
