@@ -310,6 +310,23 @@ def test_a_recipe_file_that_changes_meanwhile_ends_the_comparison_before_it_is_t
 # --- the report -------------------------------------------------------------------------------------------------------------
 
 
+def test_a_run_that_held_out_other_pairs_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As an earlier version did, where pairs share an input."""
+    config: dict[str, Any] = {"data": {"fingerprint": "f", "held_out": 2, "held_out_by": None}}
+    monkeypatch.setattr(compare, "Run", lambda folder: SimpleNamespace(data=SimpleNamespace(**config["data"])))
+    (tmp_path / "run.json").write_text("{}")
+    record: Any = SimpleNamespace(run_folder=lambda name, seed: tmp_path)
+    plan: Any = SimpleNamespace(
+        conditions=SimpleNamespace(fingerprint="f"), data=SimpleNamespace(shared_field=lambda: "input")
+    )
+    with pytest.raises(LeafwingError, match=r"earlier version, .* with the same input together.*Remove this folder"):
+        compare.existing_run(plan, record, "pix2pix", 0)
+    for same in ({"held_out_by": "input"}, {"held_out": 0}):
+        config["data"] |= same
+        assert compare.existing_run(plan, record, "pix2pix", 0)
+        config["data"]["held_out_by"] = None
+
+
 def test_the_report_is_one_complete_file(finished: Finished) -> None:
     out, table = finished
     html = (out / "report.html").read_text(encoding="utf-8")

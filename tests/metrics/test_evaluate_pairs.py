@@ -134,6 +134,23 @@ def test_samples_are_those_of_translate(run: Run) -> None:
     assert next(row["value"] for row in rows if row["metric"] == "l1") == pytest.approx(float(exact), abs=0.5 / 127.5)
 
 
+def test_splits_with_and_without_shared_inputs_have_two_protocols(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is a part of the same data, so one fingerprint would rank them together and share the features of real images."""
+    inputs = PAIRS.columns["input"].copy()
+    inputs[1::2] = inputs[::2]
+    pairs = replace(PAIRS, columns={**PAIRS.columns, "input": inputs}, fingerprint="5a" * 32)
+    monkeypatch.setattr(data, "load_pack", lambda fingerprint, mirror=False: pairs)
+    path, values = run.folder / "run.json", []
+    for by in (None, "input"):
+        config = json.loads(path.read_text())
+        config["data"] |= {"fingerprint": pairs.fingerprint, "held_out_by": by}
+        path.write_text(json.dumps(config))
+        rows = rows_of(run, metrics="fid,memorisation", with_scale=False)
+        assert {row["protocol"].get("held_out_by") for row in rows} == {by}, "fingerprints of earlier versions stay"
+        values.append(rows[0]["value"])
+    assert values[0] != values[1]
+
+
 def test_an_input_gives_one_sample_however_many_are_asked_for(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     """The same sample again would narrow intervals, lower recall and look like a lack of variety."""
     rows = rows_of(run, n=10 * HELD_OUT)

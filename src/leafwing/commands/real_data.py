@@ -39,12 +39,14 @@ class RealData:
         split: which part of the run's data they are; see `Protocol`.
         held_out: number of samples held out of training; with other data, of unpaired ones from which images are generated.
         splits: returns the training set and the held-out set of the run.
+        held_out_by: the field by which the run's samples were held out together; empty if by none.
     """
 
     real: Dataset
     split: str
     held_out: int
     splits: Callable[[], tuple[Dataset, Dataset]]
+    held_out_by: str = ""
 
 
 def load_real_data(
@@ -69,7 +71,7 @@ def load_real_data(
     """
     from leafwing.commands.feeding import Advice, reload_data, split_data
 
-    held_out, back = run.data.held_out, "move them back"
+    held_out, by, back = run.data.held_out, run.data.held_out_by or "", "move them back"
     moved = back if run.data.sources else "--data PATH, once, because they are then in the cache"
     advice = Advice(moved, back, "restore them" + (instead if data is None else ""))
 
@@ -80,7 +82,7 @@ def load_real_data(
     if data is None:
         training_set, held_out_set = splits()
         if held_out:
-            return RealData(held_out_set, "held-out", held_out, splits)
+            return RealData(held_out_set, "held-out", held_out, splits, by)
         return RealData(training_set, "train", 0, splits)
     if run.spec.points:
         raise InvalidOption(
@@ -92,8 +94,8 @@ def load_real_data(
     if run.data.parts:
         real, sources = _join_other_field(run, real, field, splits, progress)
     if real.fingerprint == run.data.fingerprint:
-        return RealData(real, "all" if held_out else "train", held_out, splits)
-    return RealData(real, "other", sources, splits)
+        return RealData(real, "all" if held_out else "train", held_out, splits, by)
+    return RealData(real, "other", sources, splits, by)
 
 
 def _read_as(run: Run, data: str | Path, field: str, progress: Reporter) -> Dataset:
@@ -240,6 +242,7 @@ def protocol_of(
         precision=precision,
         output=output.field,
         trained_on_held_out=run.history.trained_on_held_out and real_data.split == "held-out",
+        held_out_by=real_data.held_out_by if real_data.held_out else "",
     )
 
 
@@ -299,6 +302,7 @@ def protocol_for(name: str, protocol: Protocol, real_data: RealData, segmenter: 
         data=training.fingerprint,
         split="train",
         held_out=len(held_out) if protocol.output in whole[1].columns else 0,
+        held_out_by=real_data.held_out_by,
         n_real=len(training),
         n_fake=min(protocol.n_fake, max(1, most // frames_per_sample(training.spec.fields["image"]))),
     )

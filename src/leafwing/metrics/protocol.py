@@ -23,6 +23,8 @@ MAIN = "image"
 
 MARKS = ("trained_through", "trained_on_held_out")
 """Conditions that are recorded only where they hold: the numbers are better than the model deserves."""
+WHERE_SET = (*MARKS, "held_out_by")
+"""All conditions that are recorded only where they are set, so that the fingerprints of others stay as they were."""
 
 FILTER = "lanczos"
 """Resampling filter with which images are resized when they are loaded."""
@@ -57,6 +59,8 @@ class Protocol:
             and are ranked with none. Empty, and no part of the fingerprint, for all others.
         trained_on_held_out: whether held-out images were shown in training all the same, or may have been; see `config.History`. If
             not, it is no part of the fingerprint.
+        held_out_by: the field of which equal values were held out together; see `config.DataConfig`. Without one, or without held-out
+            images, it is empty and no part of the fingerprint.
     """
 
     data: str
@@ -78,10 +82,11 @@ class Protocol:
     output: str = MAIN
     trained_through: str = ""
     trained_on_held_out: bool = False
+    held_out_by: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """As plain JSON."""
-        return {name: value for name, value in asdict(self).items() if name not in MARKS or value}
+        return {name: value for name, value in asdict(self).items() if name not in WHERE_SET or value}
 
     @property
     def fingerprint(self) -> str:
@@ -123,6 +128,7 @@ def describe(conditions: Mapping[str, Any]) -> str:
         *([f"features {conditions['features']} {conditions['network'][:8]}"] if conditions["features"] else []),
         *([f"circular: trained through {through}"] if (through := conditions.get("trained_through")) else []),
         *(["not unseen: trained on held-out images too"] if conditions.get("trained_on_held_out") else []),
+        *([f"held out by {field}"] if (field := conditions.get("held_out_by")) else []),
         f"data {conditions['data'][:8]}",
         f"seed {conditions['seed']}",
         f"{conditions['precision']}",

@@ -192,7 +192,7 @@ def existing_run(plan: ComparisonPlan, record: Record, name: str, seed: int) -> 
     """A run in its folder; None if it has not begun or its folder was removed.
 
     Raises:
-        LeafwingError: it was trained on other data, or with another version of its recipe.
+        LeafwingError: it was trained on other data, on another part of them, or with another version of its recipe.
     """
     folder = record.run_folder(name, seed)
     if not (folder / "run.json").exists():
@@ -209,6 +209,12 @@ def existing_run(plan: ComparisonPlan, record: Record, name: str, seed: int) -> 
         raise LeafwingError(
             f"{folder} was trained with another version of the recipe {recipe.reference} than the rest of the comparison. Remove this "
             "folder, and the same command trains the run again"
+        )
+    shared = plan.data.shared_field() if run.data.held_out else None
+    if run.data.held_out_by != shared:
+        raise LeafwingError(
+            f"{folder} was trained by an earlier version, which did not hold out samples with the same {shared} together: it held out "
+            "other samples. Remove this folder, and the same command trains the run again; or choose another --out"
         )
     return run
 
