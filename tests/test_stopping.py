@@ -52,15 +52,30 @@ def test_the_earliest_of_equal_values_is_the_best(series: dict[int, float | None
     assert stopping.best_checkpoint(series, better) == best
 
 
+def test_copies_stop_a_training_and_the_latest_checkpoint_without_any_is_the_best(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A generator that has learned nothing copies nothing: the first checkpoint was the best one, and training ended."""
+    scripted(monkeypatch, [0, 0, 0, 0, 0.1, 0, 0.2, 0.3, 0.3, 0.3], default=True)
+    monkeypatch.setattr(stopping, "check_metrics", lambda *given: None)  # points have no copies, and train fast
+    run = leafwing.train("ring", out=tmp_path / "run", images=80, stop_on="memorisation", patience=3, **TINY)
+    assert (run.stop_reason, list(run.weights())) == ("no_improvement", [48, 72])
+    assert (run.history.best.images, run.history.best.metric) == (48, "copied")
+
+
 def scripted(
-    monkeypatch: pytest.MonkeyPatch, numbers: Sequence[float | None], better: str = "lower", variety: Sequence[float] = ()
+    monkeypatch: pytest.MonkeyPatch,
+    numbers: Sequence[float | None],
+    better: str = "lower",
+    variety: Sequence[float] = (),
+    default: bool = False,
 ) -> None:
     """Replaces `evaluate`: the checkpoints of 8, 16, ... images get these values, and samples of this variety."""
 
     def evaluate(folder: Path, *, metrics: list[str], checkpoint: int, **how: Any) -> list[dict[str, Any]]:
         number = numbers[checkpoint // 8 - 1]
         measures = stopping.STOP_MEASURES[metrics[0]]
-        name = measures[0 if variety else -1]
+        name = measures[0 if variety or default else -1]
         row = {"metric": name, "by": metrics[0], "images": checkpoint, "value": number, "better": better, "fingerprint": "x"}
         row |= {"variety": variety[checkpoint // 8 - 1]} if variety else {}
         with (folder / "metrics.jsonl").open("a") as file:
@@ -243,7 +258,9 @@ def test_images_are_held_out_by_default(tmp_path: Path, monkeypatch: pytest.Monk
         ("kidd", "no metric 'kidd'.*kid"),
         ("fid", "fid needs images"),
         ("prdc.wrong", "'wrong' of prdc; choose from precision, recall"),
-        ("ms_ssim", "cannot decide.* choose from fid, kid"),
+        ("ms_ssim", "cannot decide.* choose from fid, kid.* swd, reconstruction, .* memorisation$"),
+        ("ppl", "ppl is lowest before anything is learned, .* choose another, such as kid"),
+        ("memorisation.duplicates", "duplicates is lowest before .* choose copied, which"),
     ],
 )
 def test_an_unsuitable_metric_is_named(stop_on: str, message: str, tmp_path: Path) -> None:
@@ -257,7 +274,7 @@ def test_a_metric_that_does_not_suit_the_output_is_named(tmp_path: Path, monkeyp
     source.mkdir()
     monkeypatch.setattr(data, "load", lambda source, **options: pairs)
     for recipe, stop_on, message in (
-        (str(write_recipe(tmp_path)), "ppl", "metric ppl .* image is generated from input without latents"),
+        (str(write_recipe(tmp_path)), "cycle", "metric cycle needs a run that also translates its images back"),
         ("dcgan", "reconstruction.ssim", "metric reconstruction .* image is generated from latents"),
     ):
         with pytest.raises(LeafwingError, match=message):

@@ -21,7 +21,7 @@ from leafwing.commands.feeding import (
 )
 from leafwing.commands.hardware import divide_threads, slow_here
 from leafwing.commands.retuning import build_phases, changes_of, remaining, replayed, timeline, without_effect
-from leafwing.commands.stopping import check_stop_data, check_stop_on, check_stop_output, parse_stop_on
+from leafwing.commands.stopping import check_stop_data, check_stop_on, check_stop_output, require_decisive
 from leafwing.commands.transfer import freeze
 from leafwing.config import DataConfig, History, OptionChange, ThreadChange
 from leafwing.errors import InvalidOption, LeafwingError
@@ -402,7 +402,7 @@ def check_schedule(schedule: Schedule, values: Mapping[str, Any]) -> None:
     """Raises LeafwingError for an invalid seed or stopping rule."""
     check_seed(schedule.seed, "seed")
     if schedule.stop_on is not None:
-        parse_stop_on(schedule.stop_on)
+        require_decisive(schedule.stop_on)
     elif "patience" in values:
         raise InvalidOption("patience", values["patience"], "needs --stop-on, the metric that decides")
 

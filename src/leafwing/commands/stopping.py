@@ -41,6 +41,11 @@ STOP_MEASURES = {
 }
 """The measures of each metric that can decide, because either higher or lower is better; the first one is the default."""
 
+BEST_UNTRAINED = ("ppl", "ppl_ends", "copied_near", "duplicates")
+"""Those that are lowest before anything is learned. They decide in runs of earlier versions only."""
+LATEST = ("copied", "copied_near", "duplicates")
+"""Those of which the latest of equal values is the best: they are 0 until samples are copies."""
+
 
 def parse_stop_on(stop_on: str) -> tuple[str, str]:
     """The metric and the measure that decide, from `kid`, `prdc.recall` or `recall` alone.
@@ -57,15 +62,26 @@ def parse_stop_on(stop_on: str) -> tuple[str, str]:
     if metric not in METRICS:
         raise InvalidOption("stop_on", stop_on, f"no metric {metric!r}{did_you_mean(metric, list(METRICS))}")
     if metric not in STOP_MEASURES:
+        others = ", ".join(name for name, measures in STOP_MEASURES.items() if measures[0] not in BEST_UNTRAINED)
         raise InvalidOption(
-            "stop_on",
-            stop_on,
-            f"{metric} cannot decide, because neither higher nor lower is better; choose from {', '.join(STOP_MEASURES)}",
+            "stop_on", stop_on, f"{metric} cannot decide, because neither higher nor lower is better; choose from {others}"
         )
     measures = STOP_MEASURES[metric]
     if measure and measure not in measures:
         raise InvalidOption("stop_on", stop_on, f"no measure {measure!r} of {metric}; choose from {', '.join(measures)}")
     return metric, measure or measures[0]
+
+
+def require_decisive(stop_on: str) -> None:
+    """Raises LeafwingError for a metric that cannot decide in new trainings."""
+    metric, measure = parse_stop_on(stop_on)
+    if measure in BEST_UNTRAINED:
+        raise InvalidOption(
+            "stop_on",
+            stop_on,
+            f"{measure} is lowest before anything is learned, so that the first checkpoint would be the best: choose "
+            + ("copied, which is 0 until samples are copies" if metric == "memorisation" else "another, such as kid"),
+        )
 
 
 def check_stop_on(stop_on: str, data: Dataset) -> None:
@@ -212,7 +228,8 @@ class EarlyStopping:
             if is_comparable(row, current) and row["images"] <= images
         }
         weights, interval = self.run.weights(), self.run.settings.folder.save_every
-        best = best_checkpoint({shown: value for shown, value in values.items() if shown in weights}, current["better"])
+        existing = {shown: value for shown, value in values.items() if shown in weights}
+        best = best_checkpoint(existing, current["better"], latest=self.measure in LATEST)
         self.run.update(best=BestCheckpoint(best, self.measure, values[best]))
         self.progress.say(
             f"{images:,} images: {self.measure} {show(current['value'])}"
@@ -233,12 +250,13 @@ def is_comparable(row: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     return all(row[key] == other[key] for key in ("metric", "by", "fingerprint"))
 
 
-def best_checkpoint(values: Mapping[int, float | None], better: str) -> int:
-    """The images of the best value, the earliest of equal ones; None is worse than any number.
+def best_checkpoint(values: Mapping[int, float | None], better: str, latest: bool = False) -> int:
+    """The images of the best value, the earliest or the latest of equal ones; None is worse than any number.
 
     Args:
         values: the values by images shown; at least one.
         better: lower or higher.
+        latest: of equal values take the latest.
     """
     sign = 1 if better == "lower" else -1
-    return min(sorted(values), key=lambda images: inf if (value := values[images]) is None else sign * value)
+    return min(sorted(values, reverse=latest), key=lambda images: inf if (value := values[images]) is None else sign * value)
