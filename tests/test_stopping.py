@@ -21,6 +21,7 @@ from leafwing import cli, data
 from leafwing.commands import stopping, train_or_resume
 from leafwing.errors import LeafwingError
 from leafwing.metrics import METRICS, metric
+from leafwing.metrics.choice import FeatureChoice
 from leafwing.progress import Reporter
 from leafwing.runs import Run
 from paired import paired_data, write_recipe
@@ -69,6 +70,7 @@ def scripted(
     better: str = "lower",
     variety: Sequence[float] = (),
     default: bool = False,
+    network: str = "x",
 ) -> None:
     """Replaces `evaluate`: the checkpoints of 8, 16, ... images get these values, and samples of this variety."""
 
@@ -76,7 +78,8 @@ def scripted(
         number = numbers[checkpoint // 8 - 1]
         measures = stopping.STOP_MEASURES[metrics[0]]
         name = measures[0 if variety or default else -1]
-        row = {"metric": name, "by": metrics[0], "images": checkpoint, "value": number, "better": better, "fingerprint": "x"}
+        row = {"metric": name, "by": metrics[0], "images": checkpoint, "value": number, "better": better}
+        row |= {"fingerprint": network, "protocol": {"network": network}}
         row |= {"variety": variety[checkpoint // 8 - 1]} if variety else {}
         with (folder / "metrics.jsonl").open("a") as file:
             file.write(json.dumps(row) + "\n")
@@ -197,6 +200,22 @@ def test_the_best_checkpoint_exists(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     part = leafwing.train("ring", out=tmp_path / "run", images=24, stop_on="modes.kl", patience=9, **TINY)
     part.weights()[8].unlink()
     assert leafwing.resume(part.folder, images=40).history.best.images == 24
+
+
+@pytest.mark.parametrize(("again", "best"), [(3.5, 16), (9, 24)])
+def test_a_resumed_run_with_another_network_measures_its_best_checkpoint_again(
+    again: float, best: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As `own` is on another type of processor: no value is comparable, and the best checkpoint was replaced and deleted."""
+    monkeypatch.setattr(stopping, "choose_stop_features", lambda *given: FeatureChoice("own"))
+    scripted(monkeypatch, [5, 3, 4])
+    part = leafwing.train("ring", out=tmp_path / "run", images=24, stop_on="modes.kl", patience=9, **TINY)
+    scripted(monkeypatch, [0, again, 8, 8.5], network="y")
+    resumed = leafwing.resume(part.folder, images=32)
+    assert (resumed.history.best.images, resumed.history.best.value) == (best, min(again, 8))
+    assert list(resumed.weights()) == [best, 32]
+    text = "16 images: computing modes of the best checkpoint again, because own is another network here"
+    assert capsys.readouterr().err.count(text) == 1
 
 
 def test_an_undefined_value_is_not_better(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

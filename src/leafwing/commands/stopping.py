@@ -177,7 +177,7 @@ class EarlyStopping:
             run.update(stop_features=choice.name)
 
     def check(self, images: int, should_stop: Callable[[], bool] = lambda: False) -> str:
-        """Evaluates the checkpoint that was just written.
+        """Evaluates the checkpoint that was just written, and the best one too if its value is of other conditions.
 
         Args:
             images: the checkpoint.
@@ -201,25 +201,16 @@ class EarlyStopping:
             if self.choice_message:
                 self.progress.say(self.choice_message)
         try:
-            rows = evaluate(
-                self.run.folder,
-                metrics=[self.metric],
-                checkpoint=images,
-                n=SAMPLES,
-                features=self.features,
-                device=str(engine.device),
-                trust=True,
-                progress=Watchful(should_stop, engine.processes.world_size),
-                processes=engine.processes,
-                with_scale=False,
-            )
+            current = self._measure(images, should_stop)
+            before = self._best_without_value(current) if engine.processes.first else None
+            if (before := engine.processes.broadcast(before)) is not None:
+                self._measure(before, should_stop)
         except Interrupted:
             later = "" if images >= self.run.settings.schedule.images else "; `leafwing resume` computes it first"
             self.progress.say(f"{images:,} images: stopped before {self.metric} was computed{later}")
             return "interrupted"
         finally:
             engine.set_rng_state(rng_state)
-        current = next(row for row in rows if row["metric"] == self.measure)
         if not engine.processes.first:
             return str(engine.processes.broadcast(None))
         values = {
@@ -243,6 +234,39 @@ class EarlyStopping:
         if reason:
             self.run.update(no_improvement=images)
         return str(engine.processes.broadcast(reason))
+
+    def _measure(self, images: int, should_stop: Callable[[], bool]) -> dict[str, Any]:
+        """The row of the measure that decides, of one checkpoint."""
+        processes = self.training.engine.processes
+        rows = evaluate(
+            self.run.folder,
+            metrics=[self.metric],
+            checkpoint=images,
+            n=SAMPLES,
+            features=self.features,
+            device=str(self.training.engine.device),
+            trust=True,
+            progress=Watchful(should_stop, processes.world_size),
+            processes=processes,
+            with_scale=False,
+        )
+        return next(row for row in rows if row["metric"] == self.measure)
+
+    def _best_without_value(self, current: Mapping[str, Any]) -> int | None:
+        """The images of the best checkpoint so far if its value cannot be compared with this row, which is then said.
+
+        On another type of processor, `own` is another network; and images may have changed.
+        """
+        best = self.run.history.best
+        if best is None or best.images not in self.run.weights() or best.images >= current["images"]:
+            return None
+        rows = [row for row in stored_rows(self.run) if (row["metric"], row["images"]) == (self.measure, best.images)]
+        if any(is_comparable(row, current) for row in rows):
+            return None
+        networks = {row.get("protocol", {}).get("network") for row in [*rows, current]}
+        why = f"{self.features} is another network here" if len(networks) > 1 else "it has no value under these conditions"
+        self.progress.say(f"{best.images:,} images: computing {self.metric} of the best checkpoint again, because {why}")
+        return best.images
 
 
 def is_comparable(row: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
