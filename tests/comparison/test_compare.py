@@ -24,6 +24,7 @@ import pytest
 import torch
 from PIL import Image
 
+import leafwing
 from fake_workers import Answer, FakeWorkers
 from leafwing import cli, commands, recipes
 from leafwing.commands.comparison import compare, report
@@ -229,6 +230,37 @@ def test_a_run_whose_folder_was_removed_is_trained_and_evaluated_again(
     fake_workers.answer = lambda request: None
     assert results(commands.compare("ring", **RING, out=out)) == results(finished[1])
     assert fake_workers.calls() == ["evaluate", "train"]
+
+
+def test_a_run_that_was_resumed_by_itself_is_compared_as_it_was_before(
+    finished: Finished, fake_workers: FakeWorkers, tmp_path: Path
+) -> None:
+    """At equal numbers of images; not with twice as many as the others."""
+    out = tmp_path / "copy"
+    shutil.copytree(finished[0], out)
+    page, alone = (out / "report.html").read_text(), out / "runs" / "gan-seed0"
+    content = json.loads((out / "compare.json").read_text())
+    assert content["runs"]["gan-seed0"]["images"] == 600
+    content["runs"]["gan-seed0"] |= {"images": None, "variety": None}  # as an earlier version wrote it
+    (out / "compare.json").write_text(json.dumps(content))
+    resumed = leafwing.resume(alone, images="+600", progress=False)
+    config = json.loads((alone / "run.json").read_text())
+    config["schedule"]["images"] = 9_000  # planned, and interrupted at 1,200
+    (alone / "run.json").write_text(json.dumps(config))
+    assert commands.compare("ring", **RING, out=out)["runs"] == finished[1]["runs"]
+    assert (out / "report.html").read_text().replace(str(out), str(finished[0])) == page
+    assert fake_workers.requests == []
+    fake_workers.answer = lambda request: (2, "", "leafwing: enough")
+    with pytest.raises(LeafwingError, match="gan-seed0 cannot be evaluated: enough"):
+        commands.compare("ring", **{**RING, "n": 100, "jobs": 1}, out=out)
+    assert fake_workers.calls() == ["evaluate"]
+    checkpoints = fake_workers.requests[0]["arguments"]["checkpoints"]
+    assert (len(checkpoints), checkpoints[-1], max(resumed.weights())) == (8, 600, 1200)
+    resumed.weights()[600].unlink()
+    with pytest.raises(LeafwingError, match=r"by itself, to 1,200 images, and its checkpoint at 600 .* Move this folder"):
+        commands.compare("ring", **RING, out=out)
+    record: Any = SimpleNamespace(run_state=lambda *run: RunState(images=300), run_folder=lambda *run: alone)
+    assert report.end_of(plan_of("ring", tmp_path / "plan", **RING), record, "gan", 0) == 300, "its time was up"
 
 
 def test_an_evaluation_that_succeeds_is_no_longer_reported_as_failed(
@@ -444,8 +476,8 @@ def test_variety_is_relative_to_real_images(monkeypatch: pytest.MonkeyPatch) -> 
 
     values = []
     for contrast in (1.0, 0.5, 0.0):
-        monkeypatch.setattr(Model, "load", lambda run, contrast=contrast: Trained(contrast))
-        values.append(report.relative_variety(SimpleNamespace(spec=data.spec), data))  # type: ignore[arg-type]
+        monkeypatch.setattr(Model, "load", lambda run, checkpoint, contrast=contrast: Trained(contrast))
+        values.append(report.relative_variety(SimpleNamespace(spec=data.spec), data, 600))  # type: ignore[arg-type]
     assert values[0] == pytest.approx(1.0, abs=0.05)
     assert values[1] == pytest.approx(values[0] / 2, rel=1e-3)
     assert values[2] == 0.0
@@ -459,9 +491,9 @@ def test_the_variety_is_finite_or_unknown(
 ) -> None:
     model = SimpleNamespace(output=Output("image", lambda nets, inputs, clock: inputs.latent))
     model.sample = lambda n, seed: torch.full((n, 1, 16, 16), sample)
-    monkeypatch.setattr(Model, "load", lambda run: model)
+    monkeypatch.setattr(Model, "load", lambda run, checkpoint: model)
     data = load(torch.arange(distinct, dtype=torch.uint8).mul(99).repeat(10)[:, None, None].expand(-1, 16, 16).numpy())
-    assert report.relative_variety(SimpleNamespace(spec=data.spec), data) == expected  # type: ignore[arg-type]
+    assert report.relative_variety(SimpleNamespace(spec=data.spec), data, 600) == expected  # type: ignore[arg-type]
 
 
 def test_the_variety_of_rare_classes_counts_as_often_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -506,5 +538,5 @@ def test_the_variety_of_translations_is_that_of_translated_inputs(monkeypatch: p
             return self.contrast * images
 
     for contrast in (1.0, 0.25):
-        monkeypatch.setattr(Model, "load", lambda run, contrast=contrast: Trained(contrast))
-        assert report.relative_variety(SimpleNamespace(spec=data.spec), data) == pytest.approx(contrast, rel=1e-3)  # type: ignore[arg-type]
+        monkeypatch.setattr(Model, "load", lambda run, checkpoint, contrast=contrast: Trained(contrast))
+        assert report.relative_variety(SimpleNamespace(spec=data.spec), data, 600) == pytest.approx(contrast, rel=1e-3)  # type: ignore[arg-type]

@@ -132,7 +132,7 @@ def test_a_run_that_another_process_trains_is_waited_for(finished: Finished) -> 
     compare.wait_for_lock(run, pause=0.05)
     assert releases
     thread.join()
-    assert compare.is_complete(run, budget(None, 600))
+    assert compare.is_complete(run, budget(None, 600), "gan")
 
 
 def test_waiting_for_another_process_is_announced_and_can_be_stopped(finished: Finished) -> None:
@@ -148,17 +148,19 @@ def test_waiting_for_another_process_is_announced_and_can_be_stopped(finished: F
 
 def budget(minutes: float | None, images: int | None) -> Any:
     """A plan with nothing but a budget."""
-    return SimpleNamespace(conditions=SimpleNamespace(minutes=minutes, images=images), device="cpu")
+    return SimpleNamespace(
+        conditions=SimpleNamespace(minutes=minutes, images=images), device="cpu", images={"gan": images or 10_000_000}
+    )
 
 
 def test_a_training_that_was_cut_short_continues_with_more_time(tmp_path: Path) -> None:
     settings = {"out": tmp_path / "run", "images": "10M", "time": 0.2, "width": 8, "threads": 1, "precision": "fp32"}
     run = leafwing.train("ring", "lsgan", **settings)
     seconds = run.records()[-1]["seconds"]
-    assert compare.is_complete(run, budget(seconds / 60, 10_000_000))
-    assert not compare.is_complete(run, budget(2 * seconds / 60, 10_000_000))
-    assert not compare.is_complete(run, budget(seconds / 60, None)), "with minutes alone there is more time"
-    assert not compare.is_complete(run, budget(None, 10_000_000))
+    assert compare.is_complete(run, budget(seconds / 60, 10_000_000), "gan")
+    assert not compare.is_complete(run, budget(2 * seconds / 60, 10_000_000), "gan")
+    assert not compare.is_complete(run, budget(seconds / 60, None), "gan"), "with minutes alone there is more time"
+    assert not compare.is_complete(run, budget(None, 10_000_000), "gan")
 
 
 def test_a_limit_that_is_no_whole_millisecond_can_be_reached() -> None:
@@ -170,8 +172,8 @@ def test_a_limit_that_is_no_whole_millisecond_can_be_reached() -> None:
             records=lambda seconds=seconds: [{"images": 64, "seconds": seconds}],
             settings=SimpleNamespace(schedule=SimpleNamespace(images=10_000)),
         )
-        assert compare.is_complete(run, budget(seconds / 60, 10_000))
-        assert not compare.is_complete(run, budget((seconds + 0.001) / 60, 10_000))
+        assert compare.is_complete(run, budget(seconds / 60, 10_000), "gan")
+        assert not compare.is_complete(run, budget((seconds + 0.001) / 60, 10_000), "gan")
 
 
 # --- speed ------------------------------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from leafwing import files, notebook
 from leafwing.commands.comparison.forecast import Stage, Timetable, choose_checkpoints, describe, evaluated_checkpoints
 from leafwing.commands.comparison.plan import ComparedRecipe, ComparisonPlan, Cost, resolve_comparison, slots
 from leafwing.commands.comparison.record import Record, open_record
-from leafwing.commands.comparison.report import as_text, short_trainings, write_report
+from leafwing.commands.comparison.report import as_text, end_of, short_trainings, write_report
 from leafwing.commands.comparison.speed import SliceCounter, images_in_time, measurement_arguments, number_of_slices
 from leafwing.commands.comparison.workers import Outcome, RunChild, Stopped, Workers
 from leafwing.errors import Diverged, LeafwingError, StorageError
@@ -158,6 +158,7 @@ def remaining_stages(plan: ComparisonPlan, record: Record, name: str, seed: int)
     """What remains to be done with a run."""
     if needs_training(plan, record, name, seed):
         return ["training", "evaluation"]
+    require_end(plan, record, name, seed)
     return ["evaluation"] if record.run_state(name, seed).evaluation != plan.evaluation else []
 
 
@@ -185,7 +186,18 @@ def make_task(
 def needs_training(plan: ComparisonPlan, record: Record, name: str, seed: int) -> bool:
     """Whether a run has neither diverged nor completed its training under the current time limit, or its folder was removed."""
     run, status = existing_run(plan, record, name, seed), record.run_state(name, seed).status
-    return run is None or not (status == "diverged" or (status == "finished" and is_complete(run, plan)))
+    return run is None or not (status == "diverged" or (status == "finished" and is_complete(run, plan, name)))
+
+
+def require_end(plan: ComparisonPlan, record: Record, name: str, seed: int) -> None:
+    """Raises LeafwingError for a run that was resumed by itself and has lost the checkpoint at which its training ended before."""
+    run, end = Run(record.run_folder(name, seed)), end_of(plan, record, name, seed)
+    checkpoints = list(run.weights())
+    if checkpoints and checkpoints[-1] > end and end not in checkpoints:
+        raise LeafwingError(
+            f"{run.folder} was trained on by itself, to {checkpoints[-1]:,} images, and its checkpoint at {end:,} images, "
+            "which is the one to compare, is no longer there. Move this folder elsewhere, and the same command trains the run again"
+        )
 
 
 def existing_run(plan: ComparisonPlan, record: Record, name: str, seed: int) -> Run | None:
@@ -255,8 +267,8 @@ def train_run(
     folder, log = record.run_folder(name, seed), record.log_file(name, seed)
     if run := existing_run(plan, record, name, seed):
         wait(run)
-        if is_complete(run, plan):
-            return {"status": "finished", "message": ""}
+        if is_complete(run, plan, name):
+            return {"status": "finished", "message": "", "images": end_of(plan, record, name, seed)}
         arguments = {"run": str(folder), "time": time_limit(plan), "trust": plan.recipes[name].is_file}
         outcome = add_cpu_time(record, name, seed, lambda: run_child("resume", arguments, log))
     else:
@@ -267,7 +279,8 @@ def train_run(
     if outcome.code == StorageError.exit_code:
         raise StorageError(outcome.message)
     status = {0: "finished", Diverged.exit_code: "diverged"}.get(outcome.code, "failed")
-    return {"status": status, "message": "" if status == "finished" else outcome.message.partition(". ")[0]}
+    message = "" if status == "finished" else outcome.message.partition(". ")[0]
+    return {"status": status, "message": message, "images": end_of(plan, record, name, seed)}
 
 
 def add_cpu_time(record: Record, name: str, seed: int, session: Callable[[], Outcome]) -> Outcome:
@@ -349,22 +362,24 @@ def wait_for_lock(
             time.sleep(pause)
 
 
-def is_complete(run: Run, plan: ComparisonPlan) -> bool:
-    """Whether a run has shown its images or used its time, and has its last checkpoint."""
+def is_complete(run: Run, plan: ComparisonPlan, name: str) -> bool:
+    """Whether a run of a recipe has shown its images or used its time, and has its last checkpoint."""
     checkpoints, lines = list(run.weights()), run.records()
     if not checkpoints or not lines:
         return False
     last, limit = lines[-1], time_limit(plan)
     # The log rounds to milliseconds, so the limit must be rounded as well.
     timed_out = limit is not None and last["seconds"] >= round(limit, 3) and checkpoints[-1] == last["images"]
-    return checkpoints[-1] >= run.settings.schedule.images or timed_out
+    return checkpoints[-1] >= min(run.settings.schedule.images, plan.images[name]) or timed_out
 
 
 def evaluate_run(plan: ComparisonPlan, record: Record, name: str, seed: int, run_child: RunChild) -> dict[str, Any]:
-    """Evaluates the checkpoints of a run; returns the results for the record."""
+    """Evaluates the checkpoints of a run until its training ended; returns the results for the record."""
     folder, log = record.run_folder(name, seed), record.log_file(name, seed)
     recipe = plan.recipes[name]
-    if not (existing := list(Run(folder).weights())):
+    require_end(plan, record, name, seed)
+    end = end_of(plan, record, name, seed)
+    if not (existing := [images for images in Run(folder).weights() if images <= end]):
         return {"evaluation": plan.evaluation, "rows": [], "evaluation_error": ""}
     checkpoints = evaluated_checkpoints(existing, plan.checkpoints)
     arguments = {

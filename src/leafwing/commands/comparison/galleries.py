@@ -53,7 +53,7 @@ def opening(plan: ComparisonPlan, record: Record, table: Table) -> Gallery:
     generated = []
     for name in (row["recipe"] for row in table.summary):
         seed = median_run(name, table)
-        model = last_model(plan, record, name, seed)
+        model = last_model(plan, record, name, seed, run_of(table, name, seed)["images"])
         if model is None:
             generated.append(Row(name, f"no samples: {reason(table, name, seed)}", [], name))
             continue
@@ -74,15 +74,16 @@ def opening(plan: ComparisonPlan, record: Record, table: Table) -> Gallery:
     return Gallery("", text, [*real, *generated], beside=points)
 
 
-def last_model(plan: ComparisonPlan, record: Record, name: str, seed: int) -> Model | None:
-    """The model of a run at its last checkpoint; None if there is none."""
+def last_model(plan: ComparisonPlan, record: Record, name: str, seed: int, images: int) -> Model | None:
+    """The model of a run at its last checkpoint up to a number of images; None if there is none."""
     from leafwing.model import Model
 
     folder = record.run_folder(name, seed)
     if not (folder / "run.json").exists():
         return None
     run = Run(folder, trust=plan.recipes[name].is_file)
-    return Model.load(run) if run.weights() else None
+    checkpoints = [shown for shown in run.weights() if shown <= images]
+    return Model.load(run, checkpoint=checkpoints[-1]) if checkpoints else None
 
 
 def samples_of(model: Model, rows: Batch | None) -> Tensor:
@@ -214,7 +215,19 @@ def galleries(plan: ComparisonPlan, record: Record, table: Table) -> list[Galler
     final = Gallery(
         "Final samples of every seed",
         "The last samples of every run, good and bad.",
-        [Row(name, "", [grid for seed in plan.seeds if (grid := last_grid(record, name, seed))], name) for name in seeds],
+        [
+            Row(
+                name,
+                "",
+                [
+                    grid
+                    for seed in plan.seeds
+                    if (grid := last_grid(record, name, seed, run_of(table, name, seed)["images"]))
+                ],
+                name,
+            )
+            for name in seeds
+        ],
     )
     pages = [Row(name, f"seed {seed}", closest_pairs(record, name, seed), name) for name, seed in seeds.items()]
     pairs = Gallery(
@@ -272,9 +285,9 @@ def grid_at(plan: ComparisonPlan, record: Record, name: str, seed: int, fraction
     return shrink(grids[nearest], f"samples of {name} at {show_count(nearest)} images", f"{show_count(nearest)} images")
 
 
-def last_grid(record: Record, name: str, seed: int) -> Picture | None:
-    """The last sample grid of a run."""
-    grids = sample_grids(record, name, seed)
+def last_grid(record: Record, name: str, seed: int, images: int) -> Picture | None:
+    """The last sample grid of a run up to a number of images."""
+    grids = {shown: path for shown, path in sample_grids(record, name, seed).items() if shown <= images}
     if not grids:
         return None
     return shrink(

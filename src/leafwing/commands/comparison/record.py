@@ -41,6 +41,7 @@ class RunState(msgspec.Struct):
 
     Args:
         processor: CPU time of all its training sessions in seconds; None if unknown.
+        images: shown when its training ended; None before that, and in records of earlier versions. It may have been resumed since.
         status: how its training ended; None before that.
         message: why it did not finish.
         evaluation: the arguments of its evaluation; None if it was not evaluated.
@@ -50,6 +51,7 @@ class RunState(msgspec.Struct):
     """
 
     processor: float | None = None
+    images: int | None = None
     status: Status | None = None
     message: str = msgspec.field(default="", name="said")
     evaluation: dict[str, Any] | None = None

@@ -65,6 +65,18 @@ def write_report(plan: ComparisonPlan, record: Record) -> dict[str, Any]:
 # --- results of a run -------------------------------------------------------------------------------------------------------
 
 
+def end_of(plan: ComparisonPlan, record: Record, name: str, seed: int) -> int:
+    """The images that a run had shown when its training ended in the comparison: it may have been resumed by itself since.
+
+    If that is not recorded, it is the first number in its log that reaches the planned one, or else the last.
+    """
+    if (images := record.run_state(name, seed).images) is not None:
+        return images
+    folder = record.run_folder(name, seed)
+    shown = [int(line["images"]) for line in Run(folder).records()] if (folder / "run.json").exists() else []
+    return next((images for images in shown if images >= plan.images[name]), shown[-1] if shown else 0)
+
+
 def run_result(plan: ComparisonPlan, record: Record, name: str, seed: int) -> RunResult:
     """The result of one run. The variety of its final samples is measured once and kept in the record."""
     from leafwing.metrics.conclusions import number
@@ -75,13 +87,14 @@ def run_result(plan: ComparisonPlan, record: Record, name: str, seed: int) -> Ru
     if not (folder / "run.json").exists():
         return RunResult(name, seed, status, state.message)
     run = Run(folder, trust=recipe.is_file)
-    lines = run.records()
+    end = end_of(plan, record, name, seed)
+    lines = [line for line in run.records() if line["images"] <= end]
     last = lines[-1] if lines else {}
     is_finished = status == "finished"
     is_unevaluated = is_finished and state.evaluation is None
     state.variety = number(state.variety)  # earlier versions recorded infinity for equal real images
     if is_finished and not run.spec.points and state.variety is None:
-        state.variety = relative_variety(run, plan.data)
+        state.variety = relative_variety(run, plan.data, end)
         record.update_run(name, seed, variety=state.variety)
     return RunResult(
         name,
@@ -91,7 +104,7 @@ def run_result(plan: ComparisonPlan, record: Record, name: str, seed: int) -> Ru
         images=int(last.get("images", 0)),
         seconds=float(last.get("seconds", 0.0)),
         processor=None if state.processor is None else state.processor / plan.threads,
-        steps=generator_steps(recipe, run.settings.schedule.images, int(last.get("images", 0))),
+        steps=generator_steps(recipe, plan.images[name], int(last.get("images", 0))),
         rows=state.rows,
         variety=state.variety,
         modes=number_of_modes(plan.data.source),
@@ -113,8 +126,8 @@ def budget(plan: ComparisonPlan, results: Sequence[RunResult]) -> Budget:
     return Budget(by, seconds, "seconds", "wall-clock time" if plan.device == "cpu" else f"wall-clock time on {plan.device}")
 
 
-def relative_variety(run: Run, data: Dataset) -> float | None:
-    """The variety of the final samples of a run, divided by that of real images.
+def relative_variety(run: Run, data: Dataset, checkpoint: int) -> float | None:
+    """The variety of the samples of a run at a checkpoint, divided by that of real images.
 
     Variety is the mean pairwise distance of images averaged down to 8x8, as in the health monitor but with more images. The samples
     have the conditions of the real images: classes as often as in the data.
@@ -127,7 +140,7 @@ def relative_variety(run: Run, data: Dataset) -> float | None:
     from leafwing.metrics.targets import conditions_as_real, target
     from leafwing.model import Model
 
-    model, data, n = Model.load(run), data.centred(), min(VARIETY_SAMPLES, len(data))
+    model, data, n = Model.load(run, checkpoint=checkpoint), data.centred(), min(VARIETY_SAMPLES, len(data))
     output, names = model.output, pixel_conditions(model.output, run.spec)
     chosen = names if edits(output) else output.conditions
     conditions: dict[str, Any] = conditions_as_real(data, chosen, n if names else VARIETY_SAMPLES)
@@ -368,9 +381,10 @@ def describe_limit(plan: ComparisonPlan) -> str:
 
 
 def log_lines(record: Record, result: RunResult) -> list[dict[str, Any]]:
-    """The lines of a run's log; empty if there is none."""
+    """The lines of a run's log until its training ended in the comparison; empty if there is none."""
     folder = record.run_folder(result.recipe, result.seed)
-    return Run(folder).records() if (folder / "run.json").exists() else []
+    lines = Run(folder).records() if (folder / "run.json").exists() else []
+    return [line for line in lines if line["images"] <= result.images]
 
 
 def shown_measures(names: Sequence[str]) -> list[str]:
