@@ -91,8 +91,9 @@ def test_the_description_names_all_conditions() -> None:
     assert "circular: trained through lite0" in describe(replace(CATS, trained_through="lite0").as_dict())
     assert "not unseen: trained on" in describe(replace(CATS, trained_on_held_out=True).as_dict())
     assert "held out by" not in text
-    assert "1,000 held-out images, 64x64x3, crop, lanczos, default conditions, features own cdcdcdcd, held out by input" in describe(
-        replace(CATS, held_out_by="input").as_dict()
+    assert (
+        "1,000 held-out images, 64x64x3, crop, lanczos, default conditions, features own cdcdcdcd, held out by input"
+        in describe(replace(CATS, held_out_by="input").as_dict())
     )
     points = describe(replace(CATS, shape="points", features="", network="").as_dict())
     assert "features" not in points
