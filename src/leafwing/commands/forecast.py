@@ -42,7 +42,7 @@ def forecast(
     if devices < 1:
         raise InvalidOption("devices", devices, "must be at least 1")
     chosen, hyperparameters = split_keywords({**(non_defaults(settings) if settings else {}), **options})
-    if settings:
+    if settings and replay is None:
         chosen.setdefault("images", settings.schedule.images)  # the user's choice, also if it is the default
     check_training(source, recipe, chosen, hyperparameters, replay)
     chosen = with_start(chosen, root)

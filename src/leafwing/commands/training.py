@@ -86,7 +86,7 @@ def train(
         StorageError: the run folder or the cache is not writable.
     """
     values, hyperparameters = split_keywords({**(non_defaults(settings) if settings else {}), **options})
-    if settings:
+    if settings and replay is None:
         values.setdefault("images", settings.schedule.images)  # the user's choice, also if it is the default
     refuse_existing(out)
     if tensorboard:
