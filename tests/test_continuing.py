@@ -21,12 +21,16 @@ from bare_run import create
 from leafwing import cli, commands
 from leafwing.commands.feeding import split_data
 from leafwing.commands.plan import resolve_training
+from leafwing.commands.session import fit_intervals
 from leafwing.commands.training import describe_rest
 from leafwing.data import load
+from leafwing.engine.processes import Processes
 from leafwing.errors import LeafwingError
+from leafwing.game import Clock
+from leafwing.loop import Tick
 from leafwing.progress import Reporter
 from leafwing.runs import Run
-from leafwing.settings import Schedule, Settings
+from leafwing.settings import OutputSettings, Schedule, Settings
 
 TINY: dict[str, Any] = {"width": 8, "max_width": 16, "latent": 8, "batch": 8, "size": 16, "threads": 1, "precision": "fp32"}
 
@@ -426,6 +430,34 @@ def test_intervals_that_were_not_chosen_follow_the_length(folder: Path, tmp_path
     assert intervals(resumed) == intervals(leafwing.train(replay=run.folder, images=320, out=tmp_path / "again"))
     assert intervals(resumed) == (16, 80, 1)
     assert {*before} <= {*resumed.weights()}, "permanent checkpoints stay, though the interval is another"
+
+
+def test_a_replay_fits_the_intervals_of_the_run_to_one_that_is_set(tmp_path: Path) -> None:
+    """They were not the user's."""
+    folder = {"save_every": 1000, "grid_every": 1000, "log_every": 100}
+    run = create(tmp_path / "run", schedule={"images": 20_000}, history={"derived_intervals": [*folder]})
+    run.update(replace(run.settings, folder=OutputSettings(**folder)))
+    for name, value, expected in (("save_every", 64, (64, 1000, 64)), ("log_every", 2000, (2000, 2000, 2000))):
+        plan = resolve_training("digits", None, {"size": 16, name: value}, {}, Reporter(), run)
+        assert tuple(getattr(plan.settings.folder, name) for name in folder) == expected
+
+
+def test_with_a_time_limit_there_is_a_line_of_the_log_for_each_checkpoint(tmp_path: Path) -> None:
+    schedule, history = {"images": 10**8, "time": 100.0}, {"open_intervals": ["grid_every", "log_every"]}
+    run = create(tmp_path / "run", schedule=schedule, history=history)
+    run.update(replace(run.settings, folder=OutputSettings(save_every=256, log_every=256, grid_every=10**7)))
+    fit_intervals(run, Tick(Clock(500_000, 10**8), 10.0, 50_000.0, {}, 0), Processes())
+    assert intervals(run) == (256, 250_000, 256)
+
+
+def test_defaults_in_settings_do_not_replace_those_of_a_replayed_run(folder: Path, tmp_path: Path) -> None:
+    run, settings = (
+        leafwing.train(folder, "dcgan", out=tmp_path / "run", images=16, **TINY),
+        Settings(schedule=Schedule(seed=1)),
+    )
+    again = leafwing.train(replay=run, settings=settings, out=tmp_path / "again")
+    assert (again.settings.schedule.images, again.settings.schedule.seed) == (16, 1)
+    assert commands.forecast(replay=run, settings=settings)["schedule"]["images"] == 16
 
 
 def test_a_replay_of_another_length_has_no_time_limit(folder: Path, tmp_path: Path) -> None:

@@ -148,7 +148,8 @@ def resolve_training(
     inherited_intervals = [name for name in old.history.derived_intervals if name not in values] if old else []
     derived_intervals = tuple(name for name in INTERVALS if name in inherited_intervals or not getattr(folder, name))
     open_intervals: tuple[str, ...] = ()
-    if (schedule.images, schedule.time) != (base.schedule.images, base.schedule.time) or not old:
+    is_fitted = old is not None and (schedule.images, schedule.time) == (base.schedule.images, base.schedule.time)
+    if not is_fitted or {*INTERVALS} & values.keys():
         folder, open_intervals = fit_to_length(folder, derived_intervals, schedule)
     folder = with_intervals(folder, schedule.images)
     for name in ("save_every", "grid_every"):

@@ -8,13 +8,14 @@ import threading
 import types
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any
 
 from leafwing import files, optional
 from leafwing.commands import stop_signals
+from leafwing.commands.plan import with_intervals
 from leafwing.errors import Diverged, StorageError
 from leafwing.fields import Vector
 from leafwing.progress import Reporter
@@ -206,18 +207,18 @@ def fit_intervals(run: Run, tick: Tick, processes: Processes) -> None:
     Called at every tick, in every process; acts once, after a twentieth of the time. Intervals set by the user stay as they are.
     All processes take those of the first one, because their times differ, and each checkpoint needs all of them.
     """
-    schedule, names = run.settings.schedule, run.history.open_intervals
+    schedule, names, folder = run.settings.schedule, run.history.open_intervals, run.settings.folder
     if not names or not schedule.time:
         return
-    changes = None
+    changed = None
     if tick.seconds >= schedule.time / 20:
-        expected = tick.clock.images / tick.seconds * schedule.time
-        parts = {name: 200 if name == "log_every" else 20 for name in names if expected < schedule.images}
-        changes = {name: max(1, round(expected / part)) for name, part in parts.items()}
-    changes = processes.broadcast(changes)
-    if changes is None:
+        expected = round(tick.clock.images / tick.seconds * schedule.time)
+        is_shorter = expected < schedule.images
+        changed = asdict(with_intervals(replace_fields(folder, dict.fromkeys(names, 0)), expected) if is_shorter else folder)
+    changed = processes.broadcast(changed)
+    if changed is None:
         return
-    settings = replace(run.settings, folder=replace_fields(run.settings.folder, changes))
+    settings = replace(run.settings, folder=replace_fields(folder, changed))
     if processes.first:
         run.update(settings, open_intervals=())
     else:
