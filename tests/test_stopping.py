@@ -103,6 +103,17 @@ def test_training_stops_without_improvement_and_keeps_the_best_checkpoint(
     assert leafwing.Model.load(run, checkpoint=Run(run.folder).resolve_checkpoint("best")).images == 32
 
 
+def test_no_phase_before_the_last_is_ended_and_each_has_its_own_best(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The networks of the second phase begin at 40 images; the checkpoint there has them untrained."""
+    scripted(monkeypatch, [5, 1, 3, 3, 0, 4, 2, 2.5, 2.5, 9])
+    how: dict[str, Any] = {**TINY, "recipe": "adagan", "components": 2, "images": 80, "grid_every": 80, "health": "off"}
+    run = leafwing.train("ring", out=tmp_path / "run", stop_on="modes.kl", patience=2, **how)
+    assert (run.stop_reason, run.records()[-1]["images"]) == ("no_improvement", 72)
+    assert list(run.weights()) == [56, 72], "best and final"
+
+
 def test_a_resumed_run_stops_where_an_uninterrupted_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scripted(monkeypatch, [5, 3, 4, 2, 2.5, 2.2, 9, 0, 0, 0])
     part = leafwing.train("ring", out=tmp_path / "run", images=40, stop_on="modes.kl", patience=3, **TINY)

@@ -160,6 +160,9 @@ class Watchful(Reporter):
 class EarlyStopping:
     """Evaluates the checkpoints of a run in training. Used in every process; the processes share the work.
 
+    Where other networks begin to be trained (`engine.probe.phase_changes`), the best is chosen anew, and only after the last of these
+    moments is training ended.
+
     Args:
         run: the run; its schedule has the metric (`stop_on`) and the patience.
         training: its random state and weights are not changed.
@@ -167,6 +170,8 @@ class EarlyStopping:
     """
 
     def __init__(self, run: Run, training: Training, progress: Reporter) -> None:
+        from leafwing.engine.probe import phase_changes
+
         self.run, self.training, self.progress = run, training, progress
         self.metric, self.measure = parse_stop_on(run.settings.schedule.stop_on or "")
         self.patience = run.settings.schedule.patience
@@ -175,6 +180,16 @@ class EarlyStopping:
         self.choice_message = str(choice or "")
         if choice and processes.first:
             run.update(stop_features=choice.name)
+        self.planned = run.history.planned or run.settings.schedule.images
+        reached = run.settings.schedule.images / self.planned
+        self.changes = [moment for moment in phase_changes(training.game.turns) if moment < reached]
+        if self.changes and training.clock.planned_progress < self.changes[-1]:
+            last = f"{round(self.changes[-1] * self.planned):,} images"
+            progress.say(f"--stop-on ends training after {last} at the earliest, when the last networks begin to be trained")
+
+    def phase(self, images: int) -> int:
+        """How often other networks had begun to be trained, before the last round of so many images; as in `engine.probe`."""
+        return sum((images - self.training.batch) / self.planned >= moment for moment in self.changes)
 
     def check(self, images: int, should_stop: Callable[[], bool] = lambda: False) -> str:
         """Evaluates the checkpoint that was just written, and the best one too if its value is of other conditions.
@@ -216,7 +231,7 @@ class EarlyStopping:
         values = {
             row["images"]: value_of(row)
             for row in [*stored_rows(self.run), current]
-            if is_comparable(row, current) and row["images"] <= images
+            if is_comparable(row, current) and row["images"] <= images and self.phase(row["images"]) == self.phase(images)
         }
         weights, interval = self.run.weights(), self.run.settings.folder.save_every
         existing = {shown: value for shown, value in values.items() if shown in weights}
@@ -230,7 +245,8 @@ class EarlyStopping:
         # An interrupted training has extra checkpoints between the regular ones; each counts together with the one before it.
         since = max(best, self.run.history.no_improvement)
         later_intervals = {shown // interval for shown in values if shown > since} - {since // interval}
-        reason = "no_improvement" if len(later_intervals) >= self.patience else ""
+        is_last = self.phase(images) == len(self.changes)
+        reason = "no_improvement" if is_last and len(later_intervals) >= self.patience else ""
         if reason:
             self.run.update(no_improvement=images)
         return str(engine.processes.broadcast(reason))
