@@ -30,9 +30,9 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture(scope="session", autouse=True)
 def short_measurements() -> None:
     """Speeds are measured for a fraction of a second: tests need some number, and not an accurate one."""
-    from leafwing.commands import plan
+    from leafwing.commands import speed
 
-    plan.WARM_UP, plan.MEASURED = 0.02, 0.1
+    speed.WARM_UP, speed.MEASURED = 0.02, 0.1
 
 
 @pytest.fixture(autouse=True)

@@ -17,19 +17,21 @@ from bare_run import create, untrained
 from leafwing import cli, commands, data, recipes
 from leafwing.commands import recommend
 from leafwing.commands.doctor import facts_of_report, recommendation
-from leafwing.commands.plan import MEASURING
+from leafwing.commands.speed import MEASURING, images_within, in_parts, mean_speed, measured_parts
 from leafwing.data.doctor import SourceReport
 from leafwing.engine import setup
 from leafwing.errors import LeafwingError
-from leafwing.game import DataSpec
+from leafwing.game import Clock, DataSpec, Game
 from leafwing.progress import Reporter
 from leafwing.quantities import count
 from leafwing.recipes import _recommended as rule
 from leafwing.recipes._recommended import Choice, Facts, choose
 from leafwing.settings import CriticSettings
+from tiny import PICTURES, build, first_data, start
 
 TINY: dict[str, Any] = {"width": 8, "max_width": 16, "latent": 8, "batch": 8, "size": 16, "threads": 1, "precision": "fp32"}
 WIDEST, *_, NARROWEST = rule.ENOUGH
+DRY_RUN = importlib.import_module("leafwing.commands.forecast")
 
 
 class Listener(Reporter):
@@ -40,6 +42,8 @@ class Listener(Reporter):
 
     def say(self, text: str) -> None:
         self.lines.append(text)
+
+    warn = say
 
 
 def write(root: Path, counts: dict[str, int]) -> Path:
@@ -241,12 +245,67 @@ def test_measuring_is_announced_once_before_it_begins(
         return 50.0
 
     monkeypatch.setattr(recommend, "measured_speed", speed)
-    monkeypatch.setattr(importlib.import_module("leafwing.commands.forecast"), "measured_speed", speed)
+    monkeypatch.setattr(DRY_RUN, "measured_parts", lambda training: [(1.0, speed(training))])
     if is_measured:
         commands.forecast(source, progress=listener, **TINY, **how)
     else:
         leafwing.train(source, progress=listener, out=tmp_path / "run", **TINY, **how)
     assert (bool(before), {*before} <= {1}, listener.lines.count(MEASURING)) == (is_measured, True, is_measured)
+
+
+class Staged:
+    """A training whose images take ten times as long in the second half."""
+
+    def __init__(self, game: Game, log: list[float]) -> None:
+        self.game, self.log, self.seconds, self.clock = game, log, 0.0, Clock(0, 10**12)
+
+    def move_to(self, progress: float) -> None:
+        self.clock = Clock(int(progress * self.clock.total), self.clock.total)
+        self.log.append(progress)
+
+    def ticks(self, every: int, seconds: float) -> list[None]:
+        images = max(1, round((seconds - self.seconds) * (1_000 if self.clock.progress < 0.5 else 100)))
+        self.clock, self.seconds = replace(self.clock, images=self.clock.images + images), seconds
+        return []
+
+
+def test_the_speed_is_that_of_all_stages() -> None:
+    """That of the first would promise images that the others cannot show in the time."""
+    moments: list[float] = []
+    game = build("adagan", PICTURES, components=2)
+    parts = measured_parts(Staged(game, moments))  # type: ignore[arg-type]
+    assert moments == [0.25, 0.75]
+    assert [share for share, _ in parts] == [0.5, 0.5]
+    assert mean_speed(parts) == pytest.approx(2 / (1 / 1_000 + 1 / 100), rel=0.1)
+    assert images_within([(0.5, 100.0), (0.5, 10.0)], 2_000, 11.0) == 1_010
+
+
+def test_of_many_stages_three_are_measured() -> None:
+    moments: list[float] = []
+    game = build("adagan", PICTURES, components=10)
+    parts = in_parts(Staged(game, moments), lambda share: 60 * share * (1 + moments[-1]))  # type: ignore[arg-type]
+    assert moments == pytest.approx([0.05, 0.55, 0.95])
+    assert [speed for _, speed in parts] == pytest.approx([21.0] * 3 + [31.0] * 5 + [39.0] * 2)
+
+
+def test_a_measurement_can_move_to_any_part_of_a_training() -> None:
+    training = start("srgan", first_data("srgan"), 24)
+    training.move_to(0.75)
+    (tick,) = training.ticks(6)
+    assert {name.partition("/")[0] for name in tick.losses} == {"D", "G"}
+
+
+def test_a_dry_run_says_that_the_time_ends_before_the_last_stage(monkeypatch: pytest.MonkeyPatch) -> None:
+    listener = Listener()
+    monkeypatch.setattr(DRY_RUN, "measured_parts", lambda training: [(0.5, 300.0), (0.5, 30.0)])
+    how: dict[str, Any] = {"width": 4, "components": 2, "threads": 1}
+    plan = commands.forecast("ring", "adagan", time=5, progress=listener, **how)
+    assert (plan["shown"], plan["seconds"], plan["images_per_second"]) == (1_500, 5, 300.0)
+    (warning,) = (line for line in listener.lines if "before its last stage, which begins at 100k" in line)
+    assert "about 273 fit" in warning
+    listener.lines.clear()
+    commands.forecast("ring", "adagan", time=5, images=270, progress=listener, **how)
+    assert not any("last stage" in line for line in listener.lines)
 
 
 @pytest.mark.parametrize(("load", "is_said"), [((3.2, 2), True), ((1.9, 2), False), (None, False)])

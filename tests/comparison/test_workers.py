@@ -35,6 +35,7 @@ from leafwing.progress import Reporter
 from leafwing.runs import Run
 from leafwing.settings import DataSettings, HardwareSettings, OutputSettings, Schedule, Settings
 from small_comparison import RING, Finished, plan_of
+from tiny import PICTURES, build
 
 # --- child processes --------------------------------------------------------------------------------------------------------
 
@@ -234,6 +235,25 @@ def test_a_slice_of_a_very_long_round_ends_within_it() -> None:
         if stopwatch(Clock(8 * turn, 10**12, 0)):
             break
     assert (stopwatch.speed, turn) == (2.0, 6), "12 s of warm-up, 12 s of the slice"
+
+
+def test_a_slice_is_taken_of_every_stage(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, moments = [0.0], []
+    game = build("adagan", PICTURES, components=2)
+
+    def ticks(every: int, should_stop: Any) -> list[None]:
+        seconds = 0.01 if moments[-1] < 0.5 else 0.1
+        for turn in range(1, 1000):
+            now[0] += seconds
+            if should_stop(Clock(turn, 10**12, turn)):
+                break
+        return []
+
+    setup = SimpleNamespace(device="cpu", threads=1)
+    training = SimpleNamespace(game=game, engine=SimpleNamespace(setup=setup), move_to=moments.append, ticks=ticks)
+    monkeypatch.setattr(speed, "new_training", lambda *arguments: (None, training))
+    monkeypatch.setattr(speed, "clock_of", lambda device, threads: lambda: now[0])
+    assert speed.measure_slice("photos", "adagan", Settings(), {}) == pytest.approx(2 / (0.01 + 0.1))
 
 
 def keep_busy() -> None:

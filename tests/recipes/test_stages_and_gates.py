@@ -21,6 +21,7 @@ from leafwing.engine.augmentation import Augmentation, parse
 from leafwing.game import Clock, DataSpec, Game, Nets, Round
 from leafwing.loop import Training
 from leafwing.model import Model
+from leafwing.progress import Reporter
 from tiny import PICTURES, POINTS, batches, same, tensors
 
 pytestmark = pytest.mark.machine
@@ -91,6 +92,31 @@ def test_an_extended_run_does_not_return_to_an_earlier_stage(tmp_path: Path) -> 
     assert [record["images"] for record in run.records()] == list(range(8, 161, 8))
     assert leafwing.Model.load(run).clock.planned_progress == 1
     assert json.loads((out / "run.json").read_text(encoding="utf-8"))["history"]["planned"] == 64
+
+
+def test_a_time_limit_that_cuts_off_a_stage_is_named(tmp_path: Path) -> None:
+    lines: list[str] = []
+
+    class Listening(Reporter):
+        def say(self, text: str) -> None:
+            lines.append(text)
+
+        warn = say
+
+    options: dict[str, Any] = {"components": 2, "width": 4, "threads": 1, "health": "off", "progress": Listening()}
+    run = leafwing.train("ring", "adagan", time=0.05, out=tmp_path / "run", **options)
+    shown = run.records()[-1]["images"]
+    assert any(
+        "the stages of adagan follow --images, not --time: other networks begin to be trained after 100k" in line
+        for line in lines
+    )
+    (warning,) = (
+        line for line in lines if "the time ended before the last stage of this training, which begins at 100,000" in line
+    )
+    assert f"--images {shown}`" in warning
+    lines.clear()
+    leafwing.train("ring", "adagan", images=200, batch=100, out=tmp_path / "whole", **options)
+    assert not any("stage" in line for line in lines)
 
 
 STREAMS = '''"""A game that asks for the labels of other images."""

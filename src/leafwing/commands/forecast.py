@@ -8,12 +8,14 @@ from typing import Any
 
 from leafwing.commands.closing import expectation
 from leafwing.commands.first_checks import check_training
-from leafwing.commands.plan import MEASURING, build_training, measured_speed, resolve_training
+from leafwing.commands.plan import build_training, resolve_training
 from leafwing.commands.recommend import fill_in
+from leafwing.commands.speed import MEASURING, images_within, left_out, mean_speed, measured_parts
 from leafwing.commands.transfer import start_from, with_start
 from leafwing.config import History
 from leafwing.errors import InvalidOption
 from leafwing.progress import OnceReporter, Progress, reporter_of
+from leafwing.quantities import show_count
 from leafwing.runs import ROOT, Run, refuse_existing
 from leafwing.settings import Settings, non_defaults, split_keywords
 
@@ -65,10 +67,16 @@ def forecast(
         memory = estimate_footprint(training.engine, training.batches(0, 4), batch)
         reporter.say(MEASURING)
         settle_threads(training, plan.settings.machine)
-        speed = measured_speed(training)
+        parts = measured_parts(training)
     parameters = {name: sum(p.numel() for p in player.net.parameters()) for name, player in training.game.players.items()}
-    duration = min(schedule.images / speed, schedule.time or inf)
-    shown = min(schedule.images, max(1, round(duration * speed)))
+    duration = min(schedule.images / mean_speed(parts), schedule.time or inf)
+    within = images_within(parts, schedule.images, duration)
+    shown = min(schedule.images, max(1, round(within)))
+    if schedule.time and (begin := left_out(training.game, shown, schedule.images)):
+        reporter.warn(
+            f"--time ends this training after about {show_count(shown)} images, before its last stage, which begins at "
+            f"{show_count(begin)}: choose fewer --images, about {show_count(round(schedule.time * mean_speed(parts)))} fit into it"
+        )
     spec = plan.data_config.spec
     expected = expectation(spec, shown, History(start=start).before)
     if expected and is_named and shown < schedule.images:
@@ -83,7 +91,7 @@ def forecast(
         "parameters": parameters,
         "memory": memory.total,
         "memory_by_batch": {str(size): memory.at(size).total for size in (max(1, batch // 2), batch, 2 * batch)},
-        "images_per_second": round(speed, 1),
+        "images_per_second": round(within / duration, 1),
         "seconds": round(duration),
         "shown": shown,
         "expect": expected,

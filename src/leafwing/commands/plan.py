@@ -53,10 +53,6 @@ if TYPE_CHECKING:
     from leafwing.recipes import Card, Value
 
 
-WARM_UP, MEASURED = 1.0, 3.0
-"""Seconds of training before its speed is measured, because the first turns are slower, and seconds of the measurement."""
-MEASURING = "measuring the speed of this machine: up to half a minute, longer while other programs use it"
-"""What is said before `measured_speed`, once for all that are measured."""
 INTERVALS = ("save_every", "grid_every", "log_every")
 """The intervals that follow from the length of training if the user sets none."""
 LONGEST_TICK = 2_000
@@ -476,15 +472,6 @@ def build_training(
     if stop_on := plan.settings.schedule.stop_on:
         check_stop_data(stop_on, training.game, data, held_out)
     return training
-
-
-def measured_speed(training: Training) -> float:
-    """Real images per second, from some seconds of training. The state of the training changes."""
-    list(training.ticks(10**12, seconds=WARM_UP))
-    images, seconds = training.clock.images, training.seconds
-    while training.clock.images == images:  # longer if even one turn, which may be the generator's, takes as long
-        list(training.ticks(10**12, seconds=training.seconds + MEASURED))
-    return (training.clock.images - images) / (training.seconds - seconds)
 
 
 def new_training(

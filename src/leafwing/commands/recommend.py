@@ -9,7 +9,8 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from leafwing import recipes
-from leafwing.commands.plan import MEASURING, build_training, check_before_reading, measured_speed, resolve_training
+from leafwing.commands.plan import build_training, check_before_reading, resolve_training
+from leafwing.commands.speed import MEASURING, measured_speed
 from leafwing.commands.transfer import find_start
 from leafwing.errors import LeafwingError, did_you_mean, nearest
 from leafwing.machine import load

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from leafwing import files, optional
 from leafwing.commands import stop_signals
 from leafwing.commands.plan import with_intervals
+from leafwing.commands.speed import left_out
 from leafwing.errors import Diverged, StorageError
 from leafwing.fields import Vector
 from leafwing.progress import Reporter
@@ -169,6 +170,14 @@ def run_session(
         finally:
             if summary:
                 summary.close()
+    shown, planned = training.clock.images, training.clock.planned or training.clock.total
+    if run.stop_reason == "time_limit" and (begin := left_out(training.game, shown, planned)):
+        folder = shlex.quote(str(run.folder))
+        progress.warn(
+            f"the time ended before the last stage of this training, which begins at {begin:,} images and trains other networks: "
+            f"`leafwing resume {folder}` goes on to there; `leafwing train --from {folder} --images {shown}` plans all stages for the "
+            "images of this time"
+        )
     return run
 
 

@@ -30,6 +30,7 @@ from leafwing.commands.plan import (
 from leafwing.commands.recommend import fill_in
 from leafwing.commands.retuning import build_phases, changes_of, check_changes, check_values, describe_change, timeline
 from leafwing.commands.session import run_session, sheet_rows, tensorboard_writer
+from leafwing.commands.speed import left_out
 from leafwing.commands.stopping import choose_stop_features, parse_stop_on
 from leafwing.commands.transfer import start_again, start_from, trained_on, with_start
 from leafwing.config import DataChange, DataConfig, ThreadChange
@@ -137,6 +138,11 @@ def train(
         images = plan.settings.schedule.images
         if is_named and (expected := expectation(plan.data.spec, images, run.history.before)):
             progress.say(f"{show_count(images)} images: {expected}")
+        if is_named and plan.settings.schedule.time and (begin := left_out(training.game, 0, images)):
+            progress.say(
+                f"the stages of {plan.card.name} follow --images, not --time: other networks begin to be trained after "
+                f"{show_count(begin)} of {show_count(images)} images, if the time suffices for so many; --dry-run measures it"
+            )
         if plan.settings.critic.augment is None and training.game.augment != "none":
             progress.say(
                 f"critics see changed images by default in {plan.card.name}: --augment {training.game.augment}; none turns it off"

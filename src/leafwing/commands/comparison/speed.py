@@ -119,18 +119,23 @@ def measure(
 
 
 def measure_slice(source: str, reference: str, settings: Settings, options: Mapping[str, Any]) -> float:
-    """Images per second of one slice of a new training."""
+    """Images per second of one slice of a new training, or of a slice of each of its parts."""
+    from leafwing.commands.speed import in_parts, mean_speed
     from leafwing.engine import synchronise
 
     _, training = new_training(source, reference, settings, options)
     device = training.engine.setup.device
-    stopwatch = Stopwatch(clock_of(device, training.engine.setup.threads), lambda: synchronise(device))
-    try:
-        list(training.ticks(10**12, should_stop=stopwatch))
-    except Diverged:  # the measurement is valid; the training itself will report the divergence
-        if not stopwatch.speed:
-            raise
-    return stopwatch.speed
+
+    def measure(share: float) -> float:
+        stopwatch = Stopwatch(clock_of(device, training.engine.setup.threads), lambda: synchronise(device))
+        try:
+            list(training.ticks(10**12, should_stop=stopwatch))
+        except Diverged:  # the measurement is valid; the training itself will report the divergence
+            if not stopwatch.speed:
+                raise
+        return stopwatch.speed
+
+    return mean_speed(in_parts(training, measure))
 
 
 def measure_evaluation(
