@@ -15,6 +15,7 @@ import leafwing
 from bare_run import create, untrained
 from leafwing import cli, recipes
 from leafwing.commands.figures import as_text
+from leafwing.commands.plan import resolve_training
 from leafwing.commands.recommend import open_start
 from leafwing.commands.transfer import find_start, freeze, start_from, trained_on, unwrapped
 from leafwing.config import Start
@@ -23,6 +24,7 @@ from leafwing.game import DataSpec
 from leafwing.progress import Reporter
 from leafwing.recipes._recommended import RECOGNISABLE
 from leafwing.runs import Run, tensors_of
+from leafwing.settings import TransferSettings, split_keywords
 from tiny import PICTURES, build
 
 TINY: dict[str, Any] = {
@@ -305,3 +307,44 @@ def test_from_the_command_line(earlier: Run, tmp_path: Path, capsys: pytest.Capt
         cli.main(words)
     assert str(tmp_path / "none") in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def replayable(folder: Path) -> Run:
+    """A run of digits with settings that a replay inherits."""
+    run = create(folder, source="digits")
+    data = replace(run.data, held_out=5_000, labelled=10, labelled_seed=0, options={"input": "low2", "crop_from": [20, 20]})
+    transfer, schedule = (
+        TransferSettings(f"{folder}/gone@8", "D:1"),
+        replace(run.settings.schedule, stop_on="kid", patience=2),
+    )
+    run.update(replace(run.settings, transfer=transfer, schedule=schedule), data)
+    return run
+
+
+def test_none_turns_off_what_a_replay_inherits(tmp_path: Path) -> None:
+    run = replayable(tmp_path / "run")
+    names = ("start", "freeze", "stop_on", "input", "crop_from", "labelled")
+    values, _ = split_keywords({**dict.fromkeys(names, "none"), "hold_out": 0, "size": 16})
+    plan = resolve_training(None, None, values, {}, Reporter(), run)
+    assert plan.settings.transfer == TransferSettings()
+    assert (plan.settings.schedule.stop_on, plan.data_config.held_out, plan.data_config.labelled) == (None, 0, None)
+    assert [*plan.data.columns] == ["image", "label"]
+    assert "crop_from" not in plan.data_config.options
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, r"start='.*gone@8': as in .*run: .*no run.*--start none begins with random weights"),
+        ({"start": "none"}, r"hold_out=5000: as in .*run: the data set has only 1,797 images"),
+        ({"start": "none", "hold_out": 6_000}, r"hold_out=6000: the data set has only"),
+        ({"start": "none", "hold_out": 100, "freeze": "X:1"}, r"freeze='X:1': no player"),
+    ],
+)
+def test_an_invalid_option_that_a_replay_inherits_is_not_the_users(
+    given: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    run = replayable(tmp_path / "run")
+    with pytest.raises(LeafwingError, match=message):
+        leafwing.train(replay=run, out=tmp_path / "again", input="none", crop_from="none", size=16, **given)
+    assert not (tmp_path / "again").exists()

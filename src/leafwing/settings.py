@@ -209,6 +209,8 @@ SECTIONS: dict[str, type[Any]] = {
     "reading": DataSettings, "schedule": Schedule, "critic": CriticSettings, "transfer": TransferSettings,
     "watching": HealthSettings, "folder": OutputSettings, "machine": HardwareSettings,
 }  # fmt: skip
+REVOCABLE = ("start", "freeze", "stop_on", "input", "crop_from", "labelled")
+"""Settings that `none` turns off, because a replayed run may have them."""
 TRAIN_ARGUMENTS = (
     "source",
     "recipe",
@@ -271,7 +273,7 @@ class Setting:
         Raises:
             LeafwingError: an invalid value; the message names the setting.
         """
-        if value is None:
+        if value is None or (self.name in REVOCABLE and isinstance(value, str) and value == "none"):
             return None
         if self.is_closed:
             value = str(value)
@@ -356,6 +358,8 @@ def reserved_names() -> frozenset[str]:
 
 def split_keywords(keywords: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Splits keyword arguments into settings, converted and without None values, and the rest: options of the recipe.
+
+    The word `none` for one of `REVOCABLE` is a setting with the value None, which a replayed run does not replace.
 
     Raises:
         LeafwingError: an invalid value of a setting.

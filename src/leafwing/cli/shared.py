@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, get_origin, get_type_hints
 from cyclopts import Group, Parameter
 
 from leafwing.errors import LeafwingError
-from leafwing.settings import Natural, Positive, Setting, all_settings
+from leafwing.settings import REVOCABLE, Natural, Positive, Setting, all_settings
 
 DATA, TRAINING, FOLDER, OUTPUT, MACHINE = (
     Group(name, sort_key=key)
@@ -79,7 +79,7 @@ def setting_flag(setting: Setting, text: str = "") -> Any:
         return Annotated[Literal[setting.choices] | None, about]
     if setting.choices:  # --help lists them, and others such as cuda:1 are possible
         return Annotated[Literal[setting.choices] | str | None, about]
-    numbers = {Natural: int, Positive: int, int: int, bool: bool}
+    numbers = {Natural: int, Positive: int, int: int, bool: bool} if setting.name not in REVOCABLE else {}
     return Annotated[numbers.get(setting.type, str) | None, about]
 
 

@@ -83,7 +83,7 @@ def requested_recipe(words: Sequence[str]) -> str | None:
     if "--recipe" in values:
         return values["--recipe"]
     if "--from" in values:
-        from leafwing.commands.plan import open_replay
+        from leafwing.commands.replaying import open_replay
 
         run = open_replay(values["--from"])
         return run.recipe if run.recipe_is_installed() else str(run.folder / "recipe.py")
@@ -107,7 +107,7 @@ def pace_of(words: Sequence[str]) -> Pace:
     else:
         recipe = requested_recipe(words[1:])
     from leafwing.commands.feeding import pace_of_training
-    from leafwing.commands.plan import open_replay
+    from leafwing.commands.replaying import open_replay
 
     old = open_replay(values["from"]) if "from" in values else None
     return pace_of_training(one_or_several(sources), recipe, values, values, old)

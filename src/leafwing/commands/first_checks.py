@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from leafwing import optional, recipes
 from leafwing.commands.feeding import pace_of_training
-from leafwing.commands.plan import check_schedule, check_watching, open_replay
+from leafwing.commands.plan import check_schedule, check_watching
 from leafwing.commands.recommend import check_any
+from leafwing.commands.replaying import open_replay
 from leafwing.commands.selection import require_packages
 from leafwing.errors import InvalidOption, LeafwingError, nearest
 from leafwing.fields import Attributes, Label

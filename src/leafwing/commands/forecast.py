@@ -10,6 +10,7 @@ from leafwing.commands.closing import expectation
 from leafwing.commands.first_checks import check_training
 from leafwing.commands.plan import build_training, resolve_training
 from leafwing.commands.recommend import fill_in
+from leafwing.commands.replaying import naming_origin
 from leafwing.commands.speed import MEASURING, images_within, left_out, mean_speed, measured_parts
 from leafwing.commands.transfer import start_from, with_start
 from leafwing.config import History
@@ -54,7 +55,7 @@ def forecast(
     from leafwing.engine.processes import check_divisible
 
     reporter, is_named = OnceReporter(reporter_of(progress)), recipe is not None
-    with isolated():
+    with isolated(), naming_origin(replay, {**chosen, **hyperparameters}):
         recipe, chosen, hyperparameters = fill_in(source, recipe, chosen, hyperparameters, reporter, replay)
         plan = resolve_training(source, recipe, chosen, hyperparameters, reporter, replay)
         training = build_training(plan, images=10**12)

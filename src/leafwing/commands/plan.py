@@ -20,9 +20,10 @@ from leafwing.commands.feeding import (
     split_data,
 )
 from leafwing.commands.hardware import divide_threads, slow_here
+from leafwing.commands.replaying import describe_other_data, not_repeated, open_replay
 from leafwing.commands.retuning import build_phases, changes_of, remaining, replayed, timeline, without_effect
 from leafwing.commands.stopping import check_stop_data, check_stop_on, check_stop_output, require_decisive
-from leafwing.commands.transfer import freeze
+from leafwing.commands.transfer import find_start, freeze
 from leafwing.config import DataConfig, History, OptionChange, ThreadChange
 from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.game import Clock
@@ -140,6 +141,12 @@ def resolve_training(
     check_schedule(schedule, values)
     critic, watching = replace_fields(base.critic, values), replace_fields(base.watching, values)
     check_watching(watching, values)
+    transfer = replace_fields(base.transfer, values)
+    if old and transfer.start and "start" not in values:
+        try:
+            find_start(transfer.start)
+        except LeafwingError as error:
+            raise InvalidOption("start", transfer.start, f"{error}; --start none begins with random weights") from None
     folder = replace_fields(base.folder, values)
     inherited_intervals = [name for name in old.history.derived_intervals if name not in values] if old else []
     derived_intervals = tuple(name for name in INTERVALS if name in inherited_intervals or not getattr(folder, name))
@@ -150,7 +157,8 @@ def resolve_training(
     folder = with_intervals(folder, schedule.images)
     for name in ("save_every", "grid_every"):
         if {name, "log_every"} & values.keys() and getattr(folder, name) < folder.log_every:
-            reason = f"they are written with lines of the log, so --log-every {folder.log_every} must not be higher"
+            of_run = f" (as in {old.folder})" if old and "log_every" not in values else ""
+            reason = f"they are written with lines of the log, so --log-every {folder.log_every}{of_run} must not be higher"
             raise InvalidOption(name, getattr(folder, name), reason)
     old_options: Mapping[str, Value] = {}
     option_changes: tuple[OptionChange, ...] = ()
@@ -181,6 +189,8 @@ def resolve_training(
     parse_labelled(reading.labelled, reading.labelled_seed)
     load_options = {name: value for name in READING_OPTIONS if (value := getattr(reading, name)) is not None}
     inherited = inherited_options(old.data, place) if old else {}
+    replaced = {*values, "input_levels"} if "input" in values else {*values}  # also by None, which turns them off
+    inherited = {name: value for name, value in inherited.items() if name not in replaced}
     accept = data_check(card, str(reference), hyperparameters)
     dataset = data.load(place, **{**inherited, **load_options}, progress=progress.report_reading, accept=accept)
     if dataset.spec.points:
@@ -216,14 +226,12 @@ def resolve_training(
     shared = old.data.held_out_by if old and is_repeated else used.shared_field() if held_out else None
     if hold_out == "auto" and not dataset.spec.points:
         progress.say(describe_held_out(held_out, len(used), from_pictures))
-    labelled, labelled_seed = parse_labelled(
-        old.data.labelled if old and reading.labelled is None else reading.labelled,
-        old.data.labelled_seed if old and reading.labelled_seed is None else reading.labelled_seed,
-    )
+    labelled = old.data.labelled if old and "labelled" not in values else reading.labelled
+    labelled_seed = old.data.labelled_seed if old and labelled and reading.labelled_seed is None else reading.labelled_seed
+    labelled, labelled_seed = parse_labelled(labelled, labelled_seed)
     resolved = machine_settings(setup)
     if machine.threads == "auto" and not changes:
         resolved, changes = replace_fields(resolved, {"threads": "auto"}), (ThreadChange(0, setup.threads),)
-    transfer = replace_fields(base.transfer, values)
     settings = Settings(reading, schedule, critic, transfer, watching, folder, resolved)
     history = History(
         thread_changes=changes,
@@ -365,34 +373,6 @@ def find_repeated(
 def as_words(place: Place) -> str:
     """A source as the words of a command line."""
     return shlex.join(map(str, place.values())) if isinstance(place, dict) else shlex.quote(str(place))
-
-
-def describe_other_data(old: Run, dataset: Dataset) -> str:
-    """Says that these are not the data of a replayed run, and how they differ."""
-    from leafwing import data
-
-    if dataset.source != old.data.source or dataset.options != old.data.options or old.data.parts:
-        why = f"{len(dataset):,} samples of {dataset.source} instead of {old.data.samples:,} of {old.data.source}"
-    else:
-        why = str(data.compare(dataset.origin, dataset.options, old.data.fingerprint) or "they were read in another way")
-    return f"not the data of {old.folder}: {why}; the weights will differ"
-
-
-def not_repeated(old: Run) -> list[str]:
-    """What happened in a training that its replay does not repeat."""
-    history, texts = old.history, []
-    if history.rolled_back:
-        points = ", ".join(f"{entry['to']:,}" for entry in history.rolled_back)
-        texts.append(f"{old.folder} rolled back to {points} images, which is not repeated; the weights will differ")
-    if history.data_changes:
-        points = ", ".join(f"{change.images:,}" for change in history.data_changes)
-        texts.append(f"the data of {old.folder} changed at {points} images, which is not repeated; the weights will differ")
-    if history.planned:
-        texts.append(
-            f"{old.folder} was planned with {history.planned:,} images, which is not repeated; if its schedules follow the length of "
-            "training, as the probability of --augment ada does, the weights will differ"
-        )
-    return texts
 
 
 def check_schedule(schedule: Schedule, values: Mapping[str, Any]) -> None:
@@ -573,15 +553,3 @@ def changed_machine(machine: HardwareSettings, changes: Mapping[str, Any]) -> Ha
     machine = replace_fields(machine, changes)
     resolved = machine_settings(choose_setup(machine))
     return replace_fields(resolved, {"threads": "auto"}) if machine.threads == "auto" else resolved
-
-
-def open_replay(path: str | Path | Run) -> Run:
-    """The earlier run of `--from`, given by its folder or its `run.json`.
-
-    Raises:
-        LeafwingError: not a run.
-    """
-    path = Path(path)
-    if not path.is_dir() and path.name != "run.json":
-        raise InvalidOption("replay", path, "must be a run folder or its run.json", flag="from")
-    return Run(path if path.is_dir() else path.parent)

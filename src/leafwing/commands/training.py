@@ -24,10 +24,10 @@ from leafwing.commands.plan import (
     check_watching,
     fit_to_length,
     new_training,
-    open_replay,
     resolve_training,
 )
 from leafwing.commands.recommend import fill_in
+from leafwing.commands.replaying import naming_origin, open_replay
 from leafwing.commands.retuning import build_phases, changes_of, check_changes, check_values, describe_change, timeline
 from leafwing.commands.session import run_session, sheet_rows, tensorboard_writer
 from leafwing.commands.speed import left_out
@@ -95,7 +95,7 @@ def train(
     check_training(source, recipe, values, hyperparameters, replay)
     values = with_start(values, root)
     is_named = recipe is not None
-    with join_processes(ADVICE) as processes:
+    with join_processes(ADVICE) as processes, naming_origin(replay, {**values, **hyperparameters}):
         progress = reporter_of(progress) if processes.first else Reporter()
         recipe, values, hyperparameters = fill_in(source, recipe, values, hyperparameters, progress, replay, processes)
         with processes.first_on_machine():
