@@ -13,6 +13,7 @@ from PIL import Image
 
 import leafwing
 from leafwing.commands.feeding import split_data
+from leafwing.commands.plan import resolve_training
 from leafwing.data import load
 from leafwing.errors import LeafwingError
 from leafwing.progress import Reporter
@@ -85,3 +86,21 @@ def test_a_replay_leaves_out_the_same(source: Path, tmp_path: Path) -> None:
 def test_points_are_not_compared(tmp_path: Path) -> None:
     with pytest.raises(LeafwingError, match="only images are compared"):
         leafwing.train("ring", "gan", duplicates="first", images=8, out=tmp_path / "run")
+
+
+def test_classes_of_which_nothing_is_left_to_train_on_are_named(source: Path, tmp_path: Path) -> None:
+    warnings: list[str] = []
+
+    class Warned(Reporter):
+        def warn(self, text: str) -> None:
+            warnings.append(text)
+
+    for name, files in (("a", [*source.glob("*.png")]), ("b", [*source.glob("*.png")][:1])):
+        (tmp_path / "classes" / name).mkdir(parents=True)
+        for path in files:
+            shutil.copy(path, tmp_path / "classes" / name)
+    resolve_training(tmp_path / "classes", "cgan", {"size": 16}, {}, Warned())
+    assert warnings == []
+    resolve_training(tmp_path / "classes", "cgan", {"size": 16, "duplicates": "first"}, {}, Warned())
+    (warning,) = warnings
+    assert warning.startswith("classes without an image to train on: b; all of their images are held out, or repeat")

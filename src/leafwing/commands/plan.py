@@ -255,8 +255,10 @@ def resolve_training(
         parts=dict(dataset.parts) or None,
         sources=dict(dataset.sources) or None,
     )
-    if labelled:
-        data_config = replace(data_config, spec=split_data(data_config, dataset)[0].spec)
+    training_part = split_data(data_config, dataset)[0]
+    data_config = replace(data_config, spec=training_part.spec)
+    if lost := lost_classes(dataset, training_part):
+        progress.warn(lost)
     notes: tuple[str, ...] = ()
     build = partial(recipes.build, card.name, recipes.find(reference), data_config.spec)
     for name in without_effect(build, hyperparameters, card.resolve({}, points=dataset.spec.points), options):
@@ -368,6 +370,17 @@ def find_repeated(
     repeated = len(dataset) - len(used)
     progress.say(f"not used, because they repeat an earlier image: {repeated:,} of {len(dataset):,} images")
     return used, repeated
+
+
+def lost_classes(dataset: Dataset, training: Dataset) -> str:
+    """Which classes of the data have no image to train on, in words; empty if all have some."""
+    if dataset.labels is None:
+        return ""
+    remaining = training.stored("label", range(len(training)))
+    lost = [dataset.spec.labels[index] for index in sorted({*dataset.labels.tolist()} - {*remaining.tolist()})]
+    names = ", ".join(lost[:6]) + (f" and {len(lost) - 6} more" if len(lost) > 6 else "")
+    why = "all of their images are held out, or repeat earlier ones (--duplicates first)"
+    return f"classes without an image to train on: {names}; {why}" if lost else ""
 
 
 def as_words(place: Place) -> str:
