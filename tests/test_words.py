@@ -330,7 +330,7 @@ WRONG = {
     "train {pictures} --size 64x": "--size 64x",
     "train {pictures} --width wide": "--width wide",
     "train {pictures} --labels none.csv": "--labels none.csv: not a file of this source",
-    "train {pictures} --input none": "--input none",
+    "train {pictures} --input nothing": "--input nothing",
     "train {pictures} --patience 3": "needs --stop-on",
     "train {pictures} --stop-on fdi": "did you mean fid",
     "train {pictures} --start nothing": "no run 'nothing'",
