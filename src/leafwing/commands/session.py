@@ -20,7 +20,7 @@ from leafwing.commands.speed import left_out
 from leafwing.errors import Diverged, StorageError
 from leafwing.fields import Vector
 from leafwing.progress import Reporter
-from leafwing.runs import Run
+from leafwing.runs import Run, train_again
 from leafwing.settings import replace_fields
 
 if TYPE_CHECKING:
@@ -172,11 +172,10 @@ def run_session(
                 summary.close()
     shown, planned = training.clock.images, training.clock.planned or training.clock.total
     if run.stop_reason == "time_limit" and (begin := left_out(training.game, shown, planned)):
-        folder = shlex.quote(str(run.folder))
         progress.warn(
             f"the time ended before the last stage of this training, which begins at {begin:,} images and trains other networks: "
-            f"`leafwing resume {folder}` goes on to there; `leafwing train --from {folder} --images {shown}` plans all stages for the "
-            "images of this time"
+            f"`leafwing resume {shlex.quote(str(run.folder))}` goes on to there; `leafwing {train_again(run)} --images {shown}` plans "
+            "all stages for the images of this time"
         )
     return run
 
