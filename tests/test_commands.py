@@ -52,7 +52,7 @@ def last_weights(run: Run) -> bytes:
 def test_reserved_names_are_the_arguments_of_train() -> None:
     own = {name for name in inspect.signature(commands.train).parameters if name != "options"}
     assert own | {*CALL_OPTIONS} == {*settings.TRAIN_ARGUMENTS}
-    assert settings.reserved_names() == {*settings.TRAIN_ARGUMENTS, *settings.all_settings()}
+    assert settings.reserved_names() == {*settings.TRAIN_ARGUMENTS, *settings.COMMAND_LINE, *settings.all_settings()}
     assert {field.name for field in dataclasses.fields(Setup)} - {"why"} == {
         field.name for field in dataclasses.fields(settings.HardwareSettings)
     }

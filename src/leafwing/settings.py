@@ -228,6 +228,8 @@ TRAIN_ARGUMENTS = (
     "json",
 )
 """Arguments of `train`, or of its command line, that are not settings."""
+COMMAND_LINE = ("sources", "help", "help_all")
+"""Further words of its command line."""
 ARGUMENT_HELP = {
     "recipe": "A recipe, or the path of a recipe file. Default: chosen from the images, this machine and --time; --dry-run shows "
     "what.",
@@ -353,7 +355,7 @@ def _module() -> ast.Module:
 
 def reserved_names() -> frozenset[str]:
     """Names that hyper-parameters of recipes must not use: those of settings and of arguments of `train`."""
-    return frozenset({*TRAIN_ARGUMENTS, *all_settings()})
+    return frozenset({*TRAIN_ARGUMENTS, *COMMAND_LINE, *all_settings()})
 
 
 def split_keywords(keywords: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -63,7 +63,7 @@ NOT_INCLUDED = {
 }
 """Names of methods that are no recipes, and what there is instead."""
 
-# A hyper-parameter has the same name in every recipe, so its bounds are defined once.
+# A hyper-parameter has the same name in every installed recipe, so its bounds are defined once.
 AT_LEAST = {
     0: """
         burst_first lr_end ema penalty gamma gamma_end dropout momentum beta1 beta2 class_weight pull history reference
@@ -122,13 +122,15 @@ def refuse_decays(options: Mapping[str, Value]) -> None:
 
 @dataclass(frozen=True)
 class Option:
-    """One hyper-parameter of a recipe: its name, type (bool, int, float or str), default, help text and allowed values."""
+    """One hyper-parameter of a recipe: its name, type (bool, int, float or str), default, help text and allowed values; and whether
+    it has the bounds of its name, as in installed recipes."""
 
     name: str
     type: type
     default: Value
     help: str
     choices: tuple[str, ...] = ()
+    bounded: bool = True
 
     def check(self, recipe: str, value: object) -> Value:
         """The value converted to this option's type; numbers may be given as text.
@@ -157,12 +159,13 @@ class Option:
             raise ValueError("must be a number") from None
         if self.type is int and number != int(number):
             raise ValueError("must be an integer")
-        if self.type is int and number > (most := AT_MOST.get(self.name, MOST)):
+        name = self.name if self.bounded else ""
+        if self.type is int and number > (most := AT_MOST.get(name, MOST)):
             raise ValueError(f"must be at most {most:,}")
-        least, allowed = BOUNDS.get(self.name, (-math.inf, True))
+        least, allowed = BOUNDS.get(name, (-math.inf, True))
         if number < least or (number == least and not allowed):
             raise ValueError(f"must be {'at least' if allowed else 'greater than'} {least:g}")
-        if self.name in BELOW_ONE and number >= 1:
+        if name in BELOW_ONE and number >= 1:
             raise ValueError("must be less than 1")
         return int(number) if self.type is int else number
 
@@ -264,6 +267,7 @@ def describe(recipe: str, name: str = "") -> Card:
         )
     doc = ast.get_docstring(tree) or ""
     first, _, rest = doc.partition("\n")
+    bounded = path.parent == FOLDER or is_installed(name, path)
     cited = re.match(r"(?P<title>[^.]+)\. (?P<authors>.+?) (?P<year>\d{4}), (?P<paper>.+)", first)
     line = " ".join(rest.strip().split("\n\n")[0].split())
     card = Card(
@@ -274,7 +278,7 @@ def describe(recipe: str, name: str = "") -> Card:
         year=int(cited["year"]) if cited else 0,
         paper=cited["paper"].rstrip(".") if cited else first,
         line=line,
-        options=tuple(_options(path, function)),
+        options=tuple(replace(option, bounded=bounded) for option in _options(path, function)),
         needs=tuple(_needs(function)),
     )
     special = _points(path, tree)
@@ -313,8 +317,10 @@ def _options(path: Path, function: ast.FunctionDef) -> list[Option]:
         kind, choices = _type(argument.annotation)
         if kind is None:
             raise LeafwingError(f"{where}: its type must be bool, int, float, str or a Literal of strings")
-        if kind is float and isinstance(value, int):
+        if kind is float and type(value) is int:
             value = float(value)
+        if type(value) is not kind:
+            raise LeafwingError(f"{where}: its default must be of its type, {kind.__name__}, but it is {value!r}")
         options.append(Option(argument.arg, kind, value, help_texts.get(argument.arg, ""), choices))
     return options
 
@@ -331,7 +337,8 @@ def _needs(function: ast.FunctionDef) -> list[str]:
 def _points(path: Path, tree: ast.Module) -> dict[str, object]:
     """The dictionary `POINTS` of a recipe's file; empty if absent."""
     for node in tree.body:
-        if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == ["POINTS"]:
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        if [ast.unparse(target) for target in targets] == ["POINTS"] and node.value is not None:
             try:
                 return dict(ast.literal_eval(node.value))
             except (ValueError, TypeError):
@@ -342,12 +349,12 @@ def _points(path: Path, tree: ast.Module) -> dict[str, object]:
 def _type(annotation: ast.expr) -> tuple[type | None, tuple[str, ...]]:
     if isinstance(annotation, ast.Name):
         return {"bool": bool, "int": int, "float": float, "str": str}.get(annotation.id), ()
-    if isinstance(annotation, ast.Subscript) and isinstance(annotation.value, ast.Name) and annotation.value.id == "Literal":
-        try:
+    if isinstance(annotation, ast.Subscript) and ast.unparse(annotation.value).rpartition(".")[2] == "Literal":
+        with suppress(ValueError):
             choices = ast.literal_eval(annotation.slice)
-        except ValueError:
-            return None, ()
-        return str, tuple(map(str, choices if isinstance(choices, tuple) else (choices,)))
+            choices = choices if isinstance(choices, tuple) else (choices,)
+            if all(isinstance(choice, str) for choice in choices):
+                return str, choices
     return None, ()
 
 
