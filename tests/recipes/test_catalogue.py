@@ -443,6 +443,14 @@ def test_a_recipe_that_refuses_its_options_is_named() -> None:
         recipes.build("mine", mine, None, {})  # type: ignore[arg-type]
 
 
+def test_an_error_of_a_recipe_file_is_shown_with_its_line(tmp_path: Path) -> None:
+    path = write(tmp_path, "import torch\n\ndef mine(data):\n    return torch.nn.Linear('8', 3)\n")
+    with pytest.raises(LeafwingError, match=r"recipe mine cannot be built .* \(mine\.py, line 4\)$"):
+        recipes.build("mine", recipes.find(path), DataSpec.vectors(2), {})
+    with pytest.raises(LeafwingError, match=r"ZeroDivisionError: .* \(mine\.py, line 2\)$"):
+        recipes.find(write(tmp_path, "x = 0\n1 / x\ndef mine(data): ...\n"))
+
+
 @pytest.mark.parametrize("name", [name for name in NAMES if any(o.name == "prior" for o in recipes.describe(name).options)])
 def test_the_choices_of_a_prior_are_those_that_exist(name: str) -> None:
     (prior,) = (option for option in recipes.describe(name).options if option.name == "prior")

@@ -17,6 +17,7 @@ import math
 import os
 import re
 import sys
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -317,9 +318,9 @@ def _options(path: Path, function: ast.FunctionDef) -> list[Option]:
         kind, choices = _type(argument.annotation)
         if kind is None:
             raise LeafwingError(f"{where}: its type must be bool, int, float, str or a Literal of strings")
-        if kind is float and type(value) is int:
+        if kind is float and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
-        if type(value) is not kind:
+        if not isinstance(value, kind) or isinstance(value, bool) != (kind is bool):
             raise LeafwingError(f"{where}: its default must be of its type, {kind.__name__}, but it is {value!r}")
         options.append(Option(argument.arg, kind, value, help_texts.get(argument.arg, ""), choices))
     return options
@@ -337,8 +338,10 @@ def _needs(function: ast.FunctionDef) -> list[str]:
 def _points(path: Path, tree: ast.Module) -> dict[str, object]:
     """The dictionary `POINTS` of a recipe's file; empty if absent."""
     for node in tree.body:
-        targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
-        if [ast.unparse(target) for target in targets] == ["POINTS"] and node.value is not None:
+        if not isinstance(node, ast.Assign | ast.AnnAssign) or node.value is None:
+            continue
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        if [ast.unparse(target) for target in targets] == ["POINTS"]:
             try:
                 return dict(ast.literal_eval(node.value))
             except (ValueError, TypeError):
@@ -419,6 +422,14 @@ def _is_earlier(recipe: str, path: Path) -> bool:
         return False
 
 
+def place(error: BaseException, path: str | Path) -> str:
+    """Where in a recipe's file an error was raised, such as ` (mine.py, line 7)`; empty for installed recipes, or if not there."""
+    frames = traceback.extract_tb(error.__traceback__) if Path(path).parent != FOLDER else ()
+    return next(
+        (f" ({Path(path).name}, line {frame.lineno})" for frame in reversed(frames) if frame.filename == str(path)), ""
+    )
+
+
 def find(recipe: str) -> Recipe:
     """The function of an installed recipe, or of a recipe file, which is executed.
 
@@ -440,7 +451,8 @@ def find(recipe: str) -> Recipe:
             spec.loader.exec_module(module)
         except Exception as error:
             del sys.modules[name]
-            raise LeafwingError(f"recipe {path} cannot be imported: {type(error).__name__}: {error}") from error
+            what = f"{type(error).__name__}: {error}{place(error, path)}"
+            raise LeafwingError(f"recipe {path} cannot be imported: {what}") from error
     return cast("Recipe", getattr(module, function_name(path)))
 
 
@@ -502,7 +514,8 @@ def build(recipe: str, function: Recipe, data: DataSpec, options: Mapping[str, V
             raise
         raise LeafwingError(f"recipe {recipe}: {error}") from None
     except (ValueError, TypeError) as error:
-        raise LeafwingError(f"recipe {recipe} cannot be built with these options: {error}") from error
+        where = place(error, getattr(getattr(function, "__code__", None), "co_filename", ""))
+        raise LeafwingError(f"recipe {recipe} cannot be built with these options: {error}{where}") from error
     from leafwing.game import Game
 
     if not isinstance(game, Game):
