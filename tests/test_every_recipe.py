@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from leafwing import recipes
 from leafwing.commands.outputs import check_outputs
 from leafwing.commands.plan import build_augmentation
+from leafwing.commands.rules import check_game
 from leafwing.commands.transfer import freeze_layers
 from leafwing.engine import Engine, choose
 from leafwing.engine.footprint import check_parts
@@ -285,6 +286,7 @@ def generate(model: Model, output: Output, n: int, seed: int, **conditions: Any)
 def test_outputs_have_the_shape_and_range_of_their_field_and_depend_only_on_the_seed(name: str, spec: DataSpec) -> None:
     model = trained(name, spec)
     assert model.game.abilities.outputs
+    check_game(build(name, spec), name)
     check_outputs(model, batches(spec)(0, 2))
     for output in model.game.abilities.outputs:
         kind, conditions = model.kind(output), conditions_of(spec, output, 5)

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from leafwing.engine import Engine, choose
-from leafwing.errors import Diverged
+from leafwing.errors import Diverged, LeafwingError
 from leafwing.game import SGD, Abilities, Adam, Batch, Clock, Game, Nets, Player, Round, Term, Turn
 from leafwing.loop import Training
 
@@ -163,7 +163,7 @@ def test_a_weight_that_is_not_finite_stops_training_and_is_named() -> None:
 
 
 def test_a_round_without_active_turns_is_an_error() -> None:
-    with pytest.raises(ValueError, match="round 0"):
+    with pytest.raises(LeafwingError, match="round 0"):
         list(make_training(make_game([Turn("D", play, [Term("gap", gap)], during=(2, 3))]), 8).ticks(4))
 
 

@@ -207,8 +207,11 @@ class Batch(dict[str, "Tensor"]):
     def __getattr__(self, name: str) -> Tensor:
         try:
             return self[name]
-        except KeyError:
-            raise AttributeError(f"this batch has no field {name!r}; it has: {', '.join(self)}") from None
+        except KeyError as error:
+            raise AttributeError(error.args[0]) from None
+
+    def __missing__(self, name: str) -> Tensor:
+        raise KeyError(f"this batch has no field {name!r}; it has: {', '.join(self)}")
 
     @property
     def n(self) -> int:
@@ -284,6 +287,9 @@ class Round:
         beside: a further tensor passed to both judges after the samples, such as the input of a translator; None for none.
         beside_fake: the same for the judge of fake samples, if it is another one.
         extras: further tensors that the terms need, accessible as attributes.
+
+    Raises:
+        LeafwingError: an extra has the name of an attribute of all rounds, such as `real_score`.
     """
 
     augment: Callable[..., Tensor] = staticmethod(lambda samples, alike=1: samples)
@@ -304,6 +310,8 @@ class Round:
         beside_fake: Tensor | None = None,
         **extras: Any,
     ) -> None:
+        if reserved := [name for name in extras if hasattr(Round, name)]:
+            raise LeafwingError(f"a round has a {reserved[0]} of its own: pass this extra under another name")
         # Terms use only what the play of their turn provides, so that they need not check for None.
         self.nets, self.real, self.fake = nets, cast("Tensor", real), cast("Tensor", fake)
         self.judge = cast("Callable[..., Any]", judge)
@@ -334,13 +342,17 @@ class Round:
 
     @property
     def real_heads(self) -> Tensor:
-        """The output of the discriminator's further heads for the real samples, in fp32 or better."""
-        return to_fp32(self.real_output[1])
+        """The output of the discriminator's further heads for the real samples, in fp32 or better.
+
+        Raises:
+            LeafwingError: it has none.
+        """
+        return heads(self.real_output)
 
     @property
     def fake_heads(self) -> Tensor:
         """The same for the fake samples."""
-        return to_fp32(self.fake_output[1])
+        return heads(self.fake_output)
 
     def with_samples(self, real: Tensor | None, fake: Tensor | None) -> Round:
         """A copy of the round with other samples, whose scores are not computed yet."""
@@ -359,6 +371,13 @@ def to_fp32(values: Tensor) -> Tensor:
 def scores(output: Any) -> Tensor:
     """The scores (n,) in a judge's output: all of it, or its first element if it is a tuple."""
     return to_fp32(output[0] if isinstance(output, tuple) else output)
+
+
+def heads(output: Any) -> Tensor:
+    """The output of further heads in a judge's output, its second element; LeafwingError if it is no tuple."""
+    if not isinstance(output, tuple):
+        raise LeafwingError("the judge returns scores only: one with further heads returns a tuple (scores, heads)")
+    return to_fp32(output[1])
 
 
 class Play(Protocol):
@@ -505,6 +524,8 @@ class Game:
     pretrained: Sequence[str] = ()
 
     def __post_init__(self) -> None:
+        if wrong := [turn for turn in self.turns if not all(isinstance(term, Term) for term in turn.losses)]:
+            raise ValueError(f"the losses of the turn {wrong[0].moves!r} must be a list of Term(name, loss)")
         losses = [term.loss for turn in self.turns for term in turn.losses]
         self.pretrained = sorted({*self.pretrained, *(name for loss in losses for name in getattr(loss, "pretrained", ()))})
         for before, turn in zip((None, *self.turns), self.turns, strict=False):

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from leafwing.engine import Engine, peak_memory, synchronise
-from leafwing.errors import Diverged
+from leafwing.errors import Diverged, LeafwingError
 from leafwing.game import Batch, BatchSource, Clock, Game, Optimiser, Turn
 
 UnitLosses = tuple[int, Sequence[Turn], Tensor]
@@ -221,7 +221,10 @@ class Training:
 
     def _end_round(self) -> None:
         if self.clock.images == self.round_start:
-            raise ValueError(f"no player moves in round {self.clock.round}: none of the game's turns is active")
+            raise LeafwingError(
+                f"no player moves in round {self.clock.round}, after {self.clock.images:,} images: none of the game's turns is "
+                "active. If a run is to be extended, `during` of its last turns must end at inf, not at 1"
+            )
         self.engine.update_ema(self.clock.images - self.round_start, self.clock.images)
         self.clock = replace(self.clock, round=self.clock.round + 1)
         self.turn, self.repeats, self.first_turn, self.round_start = 0, 0, -1, self.clock.images

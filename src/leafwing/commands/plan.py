@@ -454,14 +454,19 @@ def build_training(
     Raises:
         LeafwingError: the recipe does not suit the data, or `stop_on` neither of them.
     """
+    from leafwing.commands.rules import check_game, check_turns
+
     data, held_out = split_data(plan.data_config, plan.data)
     recipe = recipes.find(plan.reference)
 
     def build(options: Mapping[str, Value]) -> Game:
-        return recipes.build(plan.card.name, recipe, data.spec, options)
+        game = recipes.build(plan.card.name, recipe, data.spec, options)
+        check_game(game, plan.card.name)
+        return game
 
     phases = build_phases(build, timeline(plan.options, plan.history.option_changes))
     training = new_training(lambda: build(plan.options), data, plan.settings, notify, processes, images, phases=phases)
+    check_turns(training, plan.card)
     if stop_on := plan.settings.schedule.stop_on:
         check_stop_data(stop_on, training.game, data, held_out)
     return training

@@ -16,6 +16,7 @@ from leafwing.engine.augmentation import Augmentation
 from leafwing.engine.batch_norm import synchronise_batch_norm
 from leafwing.engine.capture import CaptureBackend, CapturedClock, CudaGraphs, StaticBatches, Work
 from leafwing.engine.double_backward import DoubleBackward
+from leafwing.engine.losses import differentiates_twice, losses_of
 from leafwing.engine.processes import Processes
 from leafwing.engine.products import Products
 from leafwing.engine.setup import REQUESTED, Setup, keep_freed_memory
@@ -482,7 +483,7 @@ class Unit:
             r = r.with_samples(None if r.real is None else r.real.detach().requires_grad_(), with_gradient(r.fake))
         with self._convolutions(differentiates_twice(turn)):
             with self._random(number + 1, rows), self._autocast(self.bf16 and not differentiates_twice(turn)):
-                losses = [term.loss(r) for term in turn.losses]
+                losses = losses_of(turn, r)
             if engine.augmentation is not None:
                 engine.augmentation.observe(r, weight)
             stacked = torch.stack(losses) if weight == 1 else torch.stack(losses) * weight
@@ -552,11 +553,6 @@ class Unit:
         if engine.augmentation is not None and self.sign is not None:
             engine.augmentation.sign.copy_(self.sign)
         self._split()
-
-
-def differentiates_twice(turn: Turn) -> bool:
-    """Whether a term of the turn contains a gradient."""
-    return any(term.second_order for term in turn.losses)
 
 
 def average_into(average: nn.Module, net: nn.Module, share: float) -> None:

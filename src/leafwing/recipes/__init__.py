@@ -312,7 +312,7 @@ def _options(path: Path, function: ast.FunctionDef) -> list[Option]:
         if default is None or argument.annotation is None:
             raise LeafwingError(f"{where} needs a type and a default: {argument.arg}: float = 1.0")
         try:
-            value = ast.literal_eval(default)
+            value: Any = ast.literal_eval(default)
         except (ValueError, TypeError):
             raise LeafwingError(f"{where}: its default must be a literal number, string, True or False") from None
         kind, choices = _type(argument.annotation)
@@ -320,8 +320,10 @@ def _options(path: Path, function: ast.FunctionDef) -> list[Option]:
             raise LeafwingError(f"{where}: its type must be bool, int, float, str or a Literal of strings")
         if kind is float and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
-        if not isinstance(value, kind) or isinstance(value, bool) != (kind is bool):
-            raise LeafwingError(f"{where}: its default must be of its type, {kind.__name__}, but it is {value!r}")
+        if (actual := type(value)) is not kind:
+            raise LeafwingError(
+                f"{where}: its default must be of its type, {kind.__name__}: {value!r} is of {actual.__name__}"
+            )
         options.append(Option(argument.arg, kind, value, help_texts.get(argument.arg, ""), choices))
     return options
 
