@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from leafwing import recipes
-from leafwing.commands.outputs import check_outputs
+from leafwing.commands.outputs import check_abilities, check_outputs
 from leafwing.commands.plan import build_augmentation
 from leafwing.commands.rules import check_game
 from leafwing.commands.transfer import freeze_layers
@@ -288,6 +288,7 @@ def test_outputs_have_the_shape_and_range_of_their_field_and_depend_only_on_the_
     assert model.game.abilities.outputs
     check_game(build(name, spec), name)
     check_outputs(model, batches(spec)(0, 2))
+    check_abilities(model, batches(spec)(0, 2))
     for output in model.game.abilities.outputs:
         kind, conditions = model.kind(output), conditions_of(spec, output, 5)
         samples = generate(model, output, 5, 3, **conditions)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from math import inf
 from pathlib import Path
@@ -13,11 +14,12 @@ from torch import Tensor, nn
 
 import leafwing
 from leafwing import recipes
-from leafwing.commands.rules import check_game, check_turns
+from leafwing.commands.rules import check_game, check_own, check_turns
 from leafwing.engine import Engine, choose
 from leafwing.errors import LeafwingError
-from leafwing.game import Abilities, Adam, Batch, Clock, Game, Nets, Player, Round, Term, Turn
+from leafwing.game import Abilities, Adam, Batch, Clock, DataSpec, Game, Nets, Output, Player, Round, Term, Turn
 from leafwing.loop import Training
+from leafwing.parts import priors
 
 OWN = recipes.Card("mine", Path("mine.py"), "", "", 0, "", "", ())
 
@@ -143,6 +145,28 @@ def test_what_is_alike_for_a_reason_is_accepted() -> None:
 def test_a_turn_that_fails_is_refused_by_name(turn: Turn, message: str) -> None:
     with pytest.raises(LeafwingError, match=f"^recipe mine: .*{message}"):
         check_turns(make_training(make_game([D_TURN, turn])), OWN)
+
+
+@pytest.mark.parametrize(
+    ("ability", "function", "message"),
+    [
+        (
+            "judge",
+            lambda nets, samples, inputs: nets.D(samples)[:, None],
+            r"scores \(n,\), and for n=2 it returns \(2, 1\): take",
+        ),
+        ("judge", lambda nets, samples, inputs: (nets.D(samples), samples), r"returns a tuple: take .*scores\(output\)"),
+        ("encode", lambda nets, samples: samples[:, :1], r"latents \(n, prior\.size\), and for n=2 it returns \(2, 1\)$"),
+        ("encode", lambda nets, samples: samples, None),
+        ("classify", lambda nets, samples: nets.D(samples), r"class logits \(n, classes\), and for n=2 it returns \(2,\)$"),
+    ],
+)
+def test_what_abilities_return_is_checked(ability: str, function: Any, message: str | None) -> None:
+    game = make_game([D_TURN, G_TURN])
+    make = Output("image", lambda nets, inputs, clock: nets.G(inputs.latent), prior=priors.Normal(2))
+    game.abilities = Abilities([make], **{ability: function})
+    with pytest.raises(LeafwingError, match=message) if message else nullcontext():
+        check_own(make_training(game), OWN, DataSpec.vectors(2))
 
 
 def at_half(r: Any) -> int:

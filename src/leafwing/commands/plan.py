@@ -454,7 +454,7 @@ def build_training(
     Raises:
         LeafwingError: the recipe does not suit the data, or `stop_on` neither of them.
     """
-    from leafwing.commands.rules import check_game, check_turns
+    from leafwing.commands.rules import check_game, check_own
 
     data, held_out = split_data(plan.data_config, plan.data)
     recipe = recipes.find(plan.reference)
@@ -466,7 +466,7 @@ def build_training(
 
     phases = build_phases(build, timeline(plan.options, plan.history.option_changes))
     training = new_training(lambda: build(plan.options), data, plan.settings, notify, processes, images, phases=phases)
-    check_turns(training, plan.card)
+    check_own(training, plan.card, data.spec)
     if stop_on := plan.settings.schedule.stop_on:
         check_stop_data(stop_on, training.game, data, held_out)
     return training

@@ -8,8 +8,10 @@ from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from leafwing import recipes
+from leafwing.commands.outputs import check_abilities
 from leafwing.errors import LeafwingError
-from leafwing.game import Clock, Game, Player, Turn
+from leafwing.game import Clock, DataSpec, Game, Player, Turn
+from leafwing.model import Model
 
 if TYPE_CHECKING:
     from leafwing.loop import Training
@@ -108,20 +110,35 @@ def has_state(loss: object) -> bool:
     return isinstance(loss, nn.Module)
 
 
+def check_own(training: Training, card: recipes.Card, spec: DataSpec) -> None:
+    """Checks what the code of a recipe returns that is not an installed one: its turns and its abilities.
+
+    Args:
+        training: before its first turn; it is not changed.
+        card: the recipe.
+        spec: the fields of the data.
+
+    Raises:
+        LeafwingError: see `check_turns` and `check_abilities`.
+    """
+    if card.path.parent != recipes.FOLDER:
+        check_turns(training, card)
+        model = Model(training.game, spec, str(training.engine.device), clock=Clock(total=1))
+        check_abilities(model, training.batches(0, training.batch))
+
+
 def check_turns(training: Training, card: recipes.Card) -> None:
-    """Rehearses every turn of an own recipe: its play, its losses and their gradients on one batch. Nothing is changed.
+    """Rehearses every turn: its play, its losses and their gradients on one batch. Nothing is changed.
 
     Args:
         training: before its first turn.
-        card: the recipe; the turns of installed ones are not rehearsed.
+        card: the recipe.
 
     Raises:
         LeafwingError: a turn fails, or does not move one of its movers; the message names the turn and the line of the recipe.
     """
     from leafwing.engine.turns import Unit, is_out_of_memory
 
-    if card.path.parent == recipes.FOLDER:
-        return
     engine, game, total = training.engine, training.game, training.clock.total
     modules = [*game.modules().values(), *([] if engine.augmentation is None else [engine.augmentation])]
     buffers = [
