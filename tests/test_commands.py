@@ -141,7 +141,7 @@ def mine(data, *, batch: int = 8):
     def cost(r):
         return r.fake_score.mean() * (float("nan") if r.clock.images >= 24 else 1.0)
 
-    players = {"G": Player(nn.Linear(4, data.size), SGD(0.01)), "D": Player(nn.Linear(data.size, 1), SGD(0.01))}
+    players = {"G": Player(nn.Linear(4, data.size)), "D": Player(nn.Linear(data.size, 1), SGD(0.01))}
     make = lambda nets, inputs, clock: nets.G(inputs.latent).unflatten(1, data.shape)
     return Game(players, [Turn("D", play, [Term("odd", cost)])], Abilities([Output("image", make, prior=Normal(4))]), batch=batch)
 '''
