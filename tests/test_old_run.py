@@ -90,5 +90,11 @@ def test_earlier_versions_name_options_that_exist() -> None:
     for name, about in earlier.items():
         options = {option.name for option in recipes.describe(name).options}
         assert all(len(digest) == 64 for digest in about["sha256"])
-        assert not options & set(about["renamed"])
-        assert set(about["renamed"].values()) <= options
+        renamed = about.get("renamed", {})
+        assert not options & set(renamed)
+        assert set(renamed.values()) <= options
+
+
+def test_an_earlier_version_without_other_names_keeps_its_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recipes, "_is_earlier", lambda recipe, path: True)
+    assert recipes.current_options("fastgan", Path("recipe.py"), {"width": 8}) == {"width": 8}

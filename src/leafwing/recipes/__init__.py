@@ -408,7 +408,7 @@ def current_options(recipe: str, path: Path, options: Mapping[str, Value]) -> di
         path: the recipe file to which the options belong; options of any other than an earlier version are returned unchanged.
         options: values by name.
     """
-    renamed = _earlier()[recipe]["renamed"] if _is_earlier(recipe, path) else {}
+    renamed = _earlier()[recipe].get("renamed", {}) if _is_earlier(recipe, path) else {}
     return {renamed.get(name, name): value for name, value in options.items()}
 
 
