@@ -29,7 +29,8 @@ from torch.utils.flop_counter import flop_registry
 
 from leafwing import recipes
 from leafwing.engine import Engine, Setup, choose, peak_memory, synchronise
-from leafwing.engine.turns import WARM_UPS, differentiates_twice
+from leafwing.engine.losses import differentiates_twice
+from leafwing.engine.turns import WARM_UPS
 from leafwing.errors import LeafwingError
 from leafwing.game import Batch, Clock, DataSpec
 from leafwing.loop import Training
