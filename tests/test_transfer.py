@@ -125,7 +125,9 @@ def test_a_mean_of_weights_of_another_shape_begins_with_those_that_were_taken(tm
 def test_a_dry_run_takes_the_weights_and_counts_the_images_of_all_trainings_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(importlib.import_module("leafwing.commands.forecast"), "measured_speed", lambda training: 50.0)
+    monkeypatch.setattr(
+        importlib.import_module("leafwing.commands.forecast"), "measured_parts", lambda training: [(1.0, 50.0)]
+    )
     options = {"latent": 4, "width": 4, "max_width": 8}
     run, lines = untrained(tmp_path / "run", "dcgan", options, DataSpec.images(32, 32)), Lines()
 

@@ -345,11 +345,17 @@ def test_a_recipe_file_that_changes_meanwhile_ends_the_comparison_before_it_is_t
 def test_a_run_that_held_out_other_pairs_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As an earlier version did, where pairs share an input."""
     config: dict[str, Any] = {"data": {"fingerprint": "f", "held_out": 2, "held_out_by": None}}
-    monkeypatch.setattr(compare, "Run", lambda folder: SimpleNamespace(data=SimpleNamespace(**config["data"])))
+    monkeypatch.setattr(
+        compare,
+        "Run",
+        lambda folder: SimpleNamespace(data=SimpleNamespace(**config["data"]), recipe_is_installed=lambda: True),
+    )
     (tmp_path / "run.json").write_text("{}")
     record: Any = SimpleNamespace(run_folder=lambda name, seed: tmp_path)
     plan: Any = SimpleNamespace(
-        conditions=SimpleNamespace(fingerprint="f"), data=SimpleNamespace(shared_field=lambda: "input")
+        conditions=SimpleNamespace(fingerprint="f"),
+        data=SimpleNamespace(shared_field=lambda: "input"),
+        recipes={"pix2pix": SimpleNamespace(digest="")},
     )
     with pytest.raises(LeafwingError, match=r"earlier version, .* with the same input together.*Remove this folder"):
         compare.existing_run(plan, record, "pix2pix", 0)
@@ -510,8 +516,8 @@ def test_the_variety_of_rare_classes_counts_as_often_as_they_are(monkeypatch: py
         def sample(self, n: int, seed: int, label: torch.Tensor) -> torch.Tensor:
             return (2.0 * label - 1)[:, None, None, None].expand(n, 1, 16, 16)
 
-    monkeypatch.setattr(Model, "load", lambda run: Trained())
-    assert report.relative_variety(SimpleNamespace(spec=data.spec), data) == pytest.approx(1, abs=1e-3)  # type: ignore[arg-type]
+    monkeypatch.setattr(Model, "load", lambda run, checkpoint: Trained())
+    assert report.relative_variety(SimpleNamespace(spec=data.spec), data, 600) == pytest.approx(1, abs=1e-3)  # type: ignore[arg-type]
 
 
 def test_a_recorded_variety_that_is_infinite_is_ignored(finished: Finished) -> None:

@@ -197,6 +197,20 @@ def test_diff_changes_a_share_of_the_images() -> None:
     assert torch.equal(groups, groups[:, :1].expand_as(groups))
 
 
+@pytest.mark.parametrize("option", ["diff:translation", "diff:cutout"])
+def test_where_nothing_is_left_transparent_images_are_transparent(option: str) -> None:
+    """Of pairs each has a transparency, and the fourth channel of colour and grey is none."""
+    for channels, further in ((2, 4), (4, 2), (3, 1), (1, 3)):
+        made = augmentation(option, channels=channels)
+        images, beside = made(torch.full((50, channels, 16, 16), 0.5), torch.full((50, further, 16, 16), 0.5))
+        empty = images[:, :1] == 0
+        assert 0.01 < empty.float().mean() < 0.3
+        for x in (images, beside):
+            colours = x.shape[1] - (x.shape[1] in (2, 4))
+            assert torch.equal(x[:, :colours], torch.where(empty, 0, 0.5).expand_as(x[:, :colours]))
+            assert torch.equal(x[:, colours:], torch.where(empty, -1, 0.5).expand_as(x[:, colours:]))
+
+
 def test_pairs_are_moved_together_and_keep_their_own_colours() -> None:
     x = torch.rand(40, 3, 16, 16)
     made = augmentation("diff:translation,cutout")

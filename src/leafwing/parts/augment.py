@@ -30,6 +30,12 @@ def split_colours(images: Tensor) -> tuple[Tensor, list[Tensor]]:
     return images, []
 
 
+def add_to_transparency(images: Tensor, number: float) -> Tensor:
+    """With 1 it is from 0 to 2, so that where changes of DiffAugment leave 0, images are transparent, not half of it."""
+    x, alpha = split_colours(images)
+    return torch.cat([x, alpha[0] + number], 1) if alpha else images
+
+
 def change_colours(images: Tensor) -> Tensor:
     """Brightness + U(-.5, .5), saturation x U(0, 2) about the channels' mean, contrast x U(.5, 1.5) about the image's mean."""
     x, alpha = split_colours(images)
@@ -41,22 +47,8 @@ def change_colours(images: Tensor) -> Tensor:
     return torch.cat([x, *alpha], 1) if alpha else x
 
 
-def clear_ground(change: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    """Of a change that fills with 0: colours grey, as they are, but transparency transparent, where 0 would be half of it."""
-
-    def changed(images: Tensor) -> Tensor:
-        x, alpha = split_colours(images)
-        if not alpha:
-            return change(images)
-        x, opacity = change(torch.cat([x, alpha[0] + 1], 1)).tensor_split([-1], 1)
-        return torch.cat([x, opacity - 1], 1)
-
-    return changed
-
-
-@clear_ground
 def translate(images: Tensor) -> Tensor:
-    """Shifts by whole pixels, up to an eighth of each side; what moves in is grey or transparent."""
+    """Shifts by whole pixels, up to an eighth of each side; what moves in is 0."""
     shift = []
     for side in images.shape[2:]:
         limit = int(side * 0.125 + 0.5)
@@ -89,9 +81,8 @@ class _Translate(torch.autograd.Function):
         return _Translate.apply(gradient, -down, -right), None, None
 
 
-@clear_ground
 def cut_out(images: Tensor) -> Tensor:
-    """A rectangle of half of each side, anywhere, is grey or transparent."""
+    """A rectangle of half of each side, anywhere, is 0."""
     n, _, *sides = images.shape
     inside = torch.ones((), dtype=torch.bool, device=images.device)
     for dim, side in enumerate(sides, 2):
