@@ -16,8 +16,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import tiny
-from leafwing import networks
+from leafwing import networks, recipes
 from leafwing.commands.session import fit_intervals
 from leafwing.engine import Engine, choose
 from leafwing.engine.batch_norm import SharedBatchNorm, synchronise_batch_norm
@@ -147,14 +146,14 @@ def turns_are_not_captured(p: Processes) -> None:
     """Later rounds repeated the gradients and the latents of the round of capture."""
 
     def weights(backend: CaptureBackend | None) -> list[Tensor]:
-        game = tiny.build("dcgan", tiny.PICTURES)
-        engine = Engine(game, choose("cpu", "fp32", 1), processes=p, capture_backend=backend)
-        source = tiny.batches(tiny.PICTURES, game)
-        size = game.batch // p.world_size
         torch.manual_seed(5)
+        options = recipes.describe("dcgan").resolve({"width": 8, "max_width": 16, "latent": 8, "batch": 8})
+        game = recipes.build("dcgan", recipes.find("dcgan"), DataSpec.images(16, 16), options)
+        engine = Engine(game, choose("cpu", "fp32", 1), processes=p, capture_backend=backend)
 
         def batches(images: int, n: int) -> Batch:
-            return source(images, n).rows(slice(p.rank * size, (p.rank + 1) * size))
+            whole = torch.rand(n, 3, 16, 16, generator=torch.Generator().manual_seed(images)) * 2 - 1
+            return Batch(image=whole[rows(p)])
 
         list(Training(game, batches, engine, images=6 * game.batch, batch=game.batch).ticks(10**9))
         return [weight.detach() for weight in game.players["G"].net.parameters()]

@@ -139,8 +139,8 @@ class Augmentation(nn.Module):
         with torch.autocast(samples.device.type, enabled=False), repeated:
             images = before = to_fp32(samples)
             beside_before = beside
-            is_diff = self.option.kind == "diff"
-            if is_diff:
+            leaves_nothing = self.option.kind == "diff" and {*self.option.changes} != {"color"}
+            if leaves_nothing:
                 images = augment.add_to_transparency(images, 1)
                 beside = None if beside is None else augment.add_to_transparency(to_fp32(beside), 1)
             for colour, change in self._changes():
@@ -148,7 +148,7 @@ class Augmentation(nn.Module):
                     images = change(images)
                 else:
                     images, beside = change(torch.cat([images, to_fp32(beside)], 1)).split([channels, beside.shape[1]], 1)
-            if is_diff:
+            if leaves_nothing:
                 images = augment.add_to_transparency(images, -1)
                 beside = None if beside is None else augment.add_to_transparency(beside, -1)
             if self.option.probability < 1:
