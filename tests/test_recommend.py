@@ -15,6 +15,7 @@ from PIL import Image
 import leafwing
 from bare_run import create, untrained
 from leafwing import cli, commands, data, recipes
+from leafwing.cli.train import describe_plan
 from leafwing.commands import recommend
 from leafwing.commands.doctor import facts_of_report, recommendation
 from leafwing.commands.speed import MEASURING, images_within, in_parts, mean_speed, measured_parts
@@ -303,9 +304,11 @@ def test_a_dry_run_says_that_the_time_ends_before_the_last_stage(monkeypatch: py
     assert (plan["shown"], plan["seconds"], plan["images_per_second"]) == (1_500, 5, 300.0)
     (warning,) = (line for line in listener.lines if "before its last stage, which begins at 100k" in line)
     assert "about 273 fit" in warning
+    assert "time limit  ends training before its 200,000 images" in describe_plan(plan).splitlines()
     listener.lines.clear()
-    commands.forecast("ring", "adagan", time=5, images=270, progress=listener, **how)
+    plan = commands.forecast("ring", "adagan", time=5, images=270, progress=listener, **how)
     assert not any("last stage" in line for line in listener.lines)
+    assert "time limit" not in describe_plan(plan)
 
 
 @pytest.mark.parametrize(("load", "is_said"), [((3.2, 2), True), ((1.9, 2), False), (None, False)])
