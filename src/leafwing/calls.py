@@ -23,10 +23,11 @@ Class = TypeVar("Class", bound=type)
 PLAIN = (str, bytes, bool, int, float, list, tuple, dict, Path, type(None))
 """Kinds of values that are refused where another kind is expected; what else stands in for an object is not examined."""
 
-WORDS: Mapping[type, str] = {
-    int: "a number", float: "a number", bool: "True or False", str: "text", Path: "a path", type(None): "None",
+WORDS: Mapping[str, str] = {
+    "int": "a number", "float": "a number", "bool": "True or False", "str": "text", "Path": "a path", "NoneType": "None",
+    "ndarray": "a NumPy array",
 }  # fmt: skip
-"""How messages name types; others by their names."""
+"""How messages name types, by their names; others as these."""
 
 
 def checked(function: Function) -> Function:
@@ -172,9 +173,7 @@ def convert(function: Callable[..., Any], name: str, value: Any, kind: Any) -> A
                 return number(value)
     if not isinstance(value, bool) and isinstance(value, Real) and str in kinds:
         return str(value)
-    words = " or ".join(
-        dict.fromkeys(WORDS.get(one, f"a {one.__name__}").replace("a ndarray", "a NumPy array") for one in kinds)
-    )
+    words = " or ".join(dict.fromkeys(WORDS.get(one.__name__, f"a {one.__name__}") for one in kinds))
     reason = f"must be {words}, not {type(value).__name__}{instead(name, value)}. {about(function, name)}{advice(function)}"
     raise InvalidOption(name, value, reason, owner=label(function))
 

@@ -216,16 +216,7 @@ def galleries(plan: ComparisonPlan, record: Record, table: Table) -> list[Galler
         "Final samples of every seed",
         "The last samples of every run, good and bad.",
         [
-            Row(
-                name,
-                "",
-                [
-                    grid
-                    for seed in plan.seeds
-                    if (grid := last_grid(record, name, seed, run_of(table, name, seed)["images"]))
-                ],
-                name,
-            )
+            Row(name, "", [*filter(None, (last_grid(record, table, name, seed) for seed in plan.seeds))], name)
             for name in seeds
         ],
     )
@@ -285,8 +276,9 @@ def grid_at(plan: ComparisonPlan, record: Record, name: str, seed: int, fraction
     return shrink(grids[nearest], f"samples of {name} at {show_count(nearest)} images", f"{show_count(nearest)} images")
 
 
-def last_grid(record: Record, name: str, seed: int, images: int) -> Picture | None:
-    """The last sample grid of a run up to a number of images."""
+def last_grid(record: Record, table: Table, name: str, seed: int) -> Picture | None:
+    """The last sample grid of a run, of those until its training ended in the comparison."""
+    images = run_of(table, name, seed)["images"]
     grids = {shown: path for shown, path in sample_grids(record, name, seed).items() if shown <= images}
     if not grids:
         return None
