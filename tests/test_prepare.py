@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 import zipfile
@@ -536,3 +537,34 @@ def test_tar_archives(cats: Path, tmp_path: Path) -> None:
     result = leafwing.prepare(tmp_path / "cats.tar.gz", landmarks=True, out=tmp_path / "out")
     assert result.written == 14
     assert (tmp_path / "out/cats/a/00.png").is_file()
+
+
+def test_several_compressed_tars(cats: Path, tmp_path: Path) -> None:
+    import tarfile
+
+    (tmp_path / "shards").mkdir()
+    for name in ("a", "b"):
+        with tarfile.open(tmp_path / f"shards/{name}.tar.gz", "w:gz") as archive:
+            archive.add(cats / name, f"cats/{name}")
+    result = leafwing.prepare(tmp_path / "shards", landmarks=True, out=tmp_path / "out")
+    assert result.written == 14
+    assert result.sheet.is_file()
+
+
+def test_a_damaged_picture_without_landmarks_is_no_error(cats: Path, tmp_path: Path) -> None:
+    import zipfile
+
+    buffer = io.BytesIO()
+    face((420, 360), complex(200, 180))[0].save(buffer, "PNG")
+    data = buffer.getvalue()
+    path = tmp_path / "cats.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in sorted(cats.rglob("*")):
+            archive.write(file, str(file.relative_to(cats)))
+        archive.writestr("unmarked.png", data)
+    content = bytearray(path.read_bytes())
+    content[content.index(data) + len(data) // 2] ^= 0xFF
+    path.write_bytes(content)
+    result = leafwing.prepare(path, landmarks=True, out=tmp_path / "out")
+    assert result.written == 14
+    assert any(rejected.name == "unmarked.png" for rejected in result.rejected)

@@ -19,7 +19,7 @@ from leafwing.data import Dataset, joining, load, load_pack, pairs
 from leafwing.data.doctor import doctor
 from leafwing.data.loading import join_sources
 from leafwing.data.sources import Entry, Source
-from leafwing.errors import LeafwingError
+from leafwing.errors import LeafwingError, StorageError
 from leafwing.fields import Image
 
 
@@ -557,3 +557,19 @@ def test_the_doctor_reads_pairs_and_mentions_a_second_source(tmp_path: Path) -> 
 def test_names_in_two_unicode_forms_are_partners(tmp_path: Path) -> None:
     source = put(tmp_path / "set", pair_files(lambda i: f"B/e\u0301{i}.png", lambda i: f"A/\u00e9{i}.png"))
     assert shades(load(source, input="A")) == EXPECTED
+
+
+def test_a_damaged_compressed_tar_of_pairs_is_not_taken_for_a_full_disk(tmp_path: Path) -> None:
+    option, image, inputs = LAYOUTS["folders"]
+    path = tmp_path / "set.tar.gz"
+    with tarfile.open(path, "w:gz") as archive:
+        for name, content in pair_files(image, inputs).items():
+            info = tarfile.TarInfo(f"set/{name}")
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    content = bytearray(path.read_bytes())
+    content[-8] ^= 0xFF  # the checksum at the end, which listing does not read
+    path.write_bytes(content)
+    with pytest.raises(LeafwingError, match="damaged or truncated") as caught:
+        load(path, input=option)
+    assert not isinstance(caught.value, StorageError)

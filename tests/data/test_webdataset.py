@@ -129,6 +129,14 @@ def test_names_that_shards_share_get_the_name_of_their_shard(tmp_path: Path) -> 
     assert load(tmp_path / "plain").labels is None  # shards are no classes
 
 
+def test_notes_of_each_shard_are_those_of_all(tmp_path: Path) -> None:
+    for shard in range(2):
+        tar(tmp_path / "set" / f"{shard}.tar", samples(4 * shard, 4 * shard + 4))
+    tar(tmp_path / "set" / "1.tar", {"000004.png": FILES[4]}, "a")
+    notes = load(tmp_path / "set").notes
+    assert any(note.startswith("1.tar: Files that the archive contains several times: 1") for note in notes), notes
+
+
 def test_pairs_in_shards(tmp_path: Path) -> None:
     for shard in range(2):
         members = {f"{i}_{side}.png": FILES[i + 6 * (side == "B")] for i in range(3 * shard, 3 * shard + 3) for side in "AB"}
@@ -137,7 +145,7 @@ def test_pairs_in_shards(tmp_path: Path) -> None:
     data = load(tmp_path / "set", size=(20, 24), input="A")
     assert np.array_equal(data.array, PICTURES[6:])
     assert np.array_equal(data.columns["input"], PICTURES[:6])
-    with pytest.raises(LeafwingError, match="pairs cannot be read from several compressed tars"):
+    with pytest.raises(LeafwingError, match="several compressed tars can only be read in their own order"):
         load(tmp_path / "packed", size=(20, 24), input="A")
 
 

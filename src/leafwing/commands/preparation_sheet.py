@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,12 +24,12 @@ MOST_USED, MOST_REJECTED = 24, 12
 """Numbers of crops and of rejected pictures on a sheet."""
 
 
-def draw(outcomes: Sequence[Outcome], read: Callable[[str], bytes], folder: Path) -> bytes:
+def draw(outcomes: Sequence[Outcome], read: Callable[[Set[str]], Mapping[str, bytes]], folder: Path) -> bytes:
     """The sheet as PNG: some crops, evenly from all, and then some rejected pictures, of each rule in turn.
 
     Args:
         outcomes: all crops, written or not.
-        read: the bytes of a picture by its name.
+        read: the bytes of pictures by their names, without what cannot be read.
         folder: with the files of the crops.
     """
     used = [outcome for outcome in outcomes if outcome.file]
@@ -38,11 +38,12 @@ def draw(outcomes: Sequence[Outcome], read: Callable[[str], bytes], folder: Path
         *used[::step],
         *_choose_rejected([outcome for outcome in outcomes if outcome.rule and outcome.rule != "picture"]),
     ]
+    files = read({outcome.source for outcome in chosen})
     across, down = 2 * CELL + 3 * GAP, CELL + CAPTION + GAP
     sheet = Image.new("RGB", (min(COLUMNS, len(chosen)) * across, ceil(len(chosen) / COLUMNS) * down), PAPER)
     for number, outcome in enumerate(chosen):
         left, top = number % COLUMNS * across + GAP, number // COLUMNS * down + GAP
-        sheet.paste(_picture(outcome, read), (left, top))
+        sheet.paste(_picture(outcome, files.get(outcome.source, b"")), (left, top))
         if outcome.file:
             sheet.paste(_crop(outcome, folder), (left + CELL + GAP, top))
         text = f"{outcome.source}: {outcome.reason}" if outcome.rule else outcome.file
@@ -61,13 +62,13 @@ def _choose_rejected(rejected: Sequence[Outcome]) -> list[Outcome]:
     return [outcome for *_, outcome in sorted(order, key=lambda item: item[:2])][:MOST_REJECTED]
 
 
-def _picture(outcome: Outcome, read: Callable[[str], bytes]) -> Image.Image:
+def _picture(outcome: Outcome, data: bytes) -> Image.Image:
     """A picture with the outline of its crop and its landmarks, fitted into a cell."""
     cell = Image.new("RGB", (CELL, CELL), "#d0d0d0")
     try:
-        with opened(read(outcome.source)) as image:
+        with opened(data) as image:
             picture = _visible(align.plain(image))
-    except (UnusableImageError, OSError):  # it was readable before, or is listed without a reason to read it
+    except (UnusableImageError, OSError):  # one that is listed without a reason to read it
         return cell
     size = np.array(picture.size)
     picture.thumbnail((CELL, CELL))

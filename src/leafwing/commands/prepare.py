@@ -7,7 +7,7 @@ import io
 import math
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -413,12 +413,16 @@ def _table(outcomes: Sequence[Outcome]) -> str:
 def _draw(source: Source, outcomes: Sequence[Outcome], folder: Path) -> bytes:
     """The contact sheet as PNG."""
     from leafwing.commands import preparation_sheet
+    from leafwing.data.pictures import UnusableImageError
 
-    source.read_in_any_order()
-    locations = {entry.name: entry.location for entry in source.entries}
-
-    def read(name: str) -> bytes:
-        return source.read(locations[name])
+    def read(names: Set[str]) -> dict[str, bytes]:
+        """In the order of the source, because a compressed archive can only be read forwards."""
+        result: dict[str, bytes] = {}
+        for chunk in source.chunks([entry for entry in source.entries if entry.name in names]):
+            for entry, load, _ in chunk:
+                with suppress(UnusableImageError):
+                    result[entry.name] = load()
+        return result
 
     return preparation_sheet.draw(outcomes, read, folder)
 

@@ -20,7 +20,7 @@ from leafwing.data.windows import Windows, centre_column, find_windows, window_f
 from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.fields import Caption
 from leafwing.game import Batch, DataSpec
-from leafwing.pixels import Window
+from leafwing.pixels import Window, eight_bits
 
 if TYPE_CHECKING:
     import torch
@@ -444,11 +444,6 @@ class Dataset:
     def to_rows(self, indices: np.ndarray) -> np.ndarray:
         """Converts indices in this data set (0 to n - 1) to indices in `columns`."""
         return indices if self.rows is None else self.rows[indices]
-
-
-def eight_bits(image: np.ndarray) -> np.ndarray:
-    """An image uint8 or uint16 as uint8."""
-    return image if image.dtype == np.uint8 else (image >> 8).astype(np.uint8)
 
 
 def _bits(seed: int, epoch: int, purpose: int, n: int) -> np.ndarray:

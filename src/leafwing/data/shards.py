@@ -132,6 +132,7 @@ def open_tars(path: Path, files: Sequence[Path]) -> Source:
     for shard, (file, part) in enumerate(zip(files, parts, strict=True)):
         prefix = f"{file.name.split('.')[0]}/" if ambiguous else ""
         source.rejects += part.rejects
+        source.notes += [f"{file.name}: {note}" for note in part.notes]
         for entry in part.entries:
             source.entries.append(Entry(prefix + entry.name, Member(shard, entry.location), entry.size))
         source.side_files |= {prefix + name: Member(shard, info) for name, info in part.side_files.items()}
@@ -157,7 +158,9 @@ class _Archives:
 
     def check_any_order(self) -> None:
         if packed := next((file for file in self.files if file.suffix.lower() != ".tar"), None):
-            raise LeafwingError(f"{packed}: pairs cannot be read from several compressed tars; uncompress them (gunzip).")
+            raise LeafwingError(
+                f"{packed}: several compressed tars can only be read in their own order, and pairs are not; uncompress them (gunzip)."
+            )
 
     def close(self) -> None:
         if self.opened is not None:

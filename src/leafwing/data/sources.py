@@ -11,7 +11,6 @@ import hashlib
 import io
 import os
 import re
-import shutil
 import stat
 import struct
 import tarfile
@@ -433,6 +432,20 @@ def is_tar(path: Path) -> bool:
         return False
 
 
+def _read_blocks(path: Path, file: BinaryIO) -> Iterator[bytes]:
+    """The content of a compressed file.
+
+    Raises:
+        LeafwingError: it is damaged.
+    """
+    try:
+        file.seek(0)
+        while block := file.read(CHUNK_BYTES):
+            yield block
+    except DAMAGED as error:
+        raise LeafwingError(f"{path}: the archive is damaged or truncated ({error}); download it again.") from None
+
+
 def open_tar(path: Path) -> Source:
     """A tar file, compressed or not.
 
@@ -460,17 +473,21 @@ def open_tar(path: Path) -> Source:
         """A compressed tar can only be read forwards: it is uncompressed into a temporary file without a name."""
         if isinstance(archive.fileobj, io.BufferedReader) or archive.fileobj is None:
             return
+        copy = None
         try:
             copy = tempfile.TemporaryFile()
-            archive.fileobj.seek(0)
-            shutil.copyfileobj(cast("BinaryIO", archive.fileobj), copy)
-        except OSError as error:
+            for block in _read_blocks(path, cast("BinaryIO", archive.fileobj)):
+                copy.write(block)
+            copy.flush()
+        except BaseException as error:
+            if copy is not None:
+                copy.close()
+            if not isinstance(error, OSError):
+                raise
             raise StorageError(
                 f"{path}: pairs of a compressed tar are read through a temporary file, which cannot be written ({error}); free "
                 "some space, choose another folder with TMPDIR=/path/to/folder, or unpack the archive"
             ) from None
-        except DAMAGED as error:
-            raise LeafwingError(f"{path}: the archive is damaged or truncated ({error}); download it again.") from None
         archive.fileobj.close()
         archive.fileobj = copy
 
