@@ -38,7 +38,7 @@ from leafwing.metrics.features import Features, load_features
 from leafwing.metrics.fid import frechet_distance
 from leafwing.metrics.kid import kernel_distance
 from leafwing.networks import lite0
-from leafwing.pixels import images_to_tensor
+from leafwing.pixels import composite_on_white, images_to_tensor
 from rows import argument_parser, store
 
 FeatureFunction = Callable[[Tensor], dict[str, np.ndarray]]
@@ -82,7 +82,7 @@ def taps() -> FeatureFunction:
     def features(images: Tensor) -> dict[str, np.ndarray]:
         parts: dict[str, list[Tensor]] = {}
         for batch in images.split(photographs.BATCH):
-            maps = net(photographs.at_size(own.composite_on_white(batch)))
+            maps = net(photographs.at_size(composite_on_white(batch)))
             outputs = {
                 "lite0": maps[4].mean((2, 3)),
                 "lite0 stage 3": maps[2].mean((2, 3)),

@@ -83,6 +83,14 @@ def eight_bits(pixels: np.ndarray) -> np.ndarray:
     return np.rint(pixels / 257).astype(np.uint8) if pixels.dtype == np.uint16 else pixels
 
 
+def composite_on_white(images: Tensor) -> Tensor:
+    """Images (n, channels, height, width) with 1 to 4 channels in [-1, 1], composited onto white if transparent: 1 or 3 channels."""
+    if images.shape[1] in (1, 3):
+        return images
+    colours, alpha = images[:, :-1], (images[:, -1:] + 1) / 2
+    return colours * alpha + (1 - alpha)
+
+
 def images_to_tensor(images: np.ndarray) -> Tensor:
     """Stored images, uint8 or uint16 (n, height, width, channels) -> float32 (n, channels, height, width) in [-1, 1]."""
     import numpy as np

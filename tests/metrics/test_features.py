@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -261,3 +263,21 @@ def test_its_fid_detects_every_kind_of_defect(trained: Trained) -> None:
     baseline = frechet_distance(network(a)[0], network(b)[0])
     for name, defective in defects.items():
         assert frechet_distance(network(a)[0], network(defective)[0]) > 2 * baseline, name
+
+
+def test_a_file_of_the_cache_is_made_once_by_several_processes(tmp_path: Path) -> None:
+    """Here threads: the second one waits, and reads what the first one made."""
+    path, made = tmp_path / "networks" / "one.txt", []
+
+    def load() -> str | None:
+        return path.read_text() if path.exists() else None
+
+    def make() -> str:
+        time.sleep(0.2)
+        made.append(1)
+        path.write_text("network")
+        return "network"
+
+    with ThreadPoolExecutor(3) as pool:
+        assert [*pool.map(lambda _: own.load_or_make(path, load, make), range(3))] == ["network"] * 3
+    assert len(made) == 1

@@ -63,6 +63,7 @@ def expected_seconds(
         with_network: those of them that need the feature network.
         with_scale: whether the scale is computed too.
     """
+    from leafwing.metrics.memorisation import MAX_IMAGES
     from leafwing.metrics.neighbours import seconds_per_pair
 
     steps = {}
@@ -72,7 +73,7 @@ def expected_seconds(
     steps["sampling"] = samples.protocol.n_fake * samples.seconds_per_sample()
     if protocol := protocols.get("memorisation"):
         training = protocol.n_real * samples.frames
-        compared = min(5_000, protocol.n_fake * samples.frames) + min(5_000, training)
+        compared = min(MAX_IMAGES, protocol.n_fake * samples.frames) + min(MAX_IMAGES, training)
         steps["comparing with training images"] = compared * training * seconds_per_pair()
     return {name: seconds for name, seconds in steps.items() if seconds > 0}
 

@@ -22,9 +22,8 @@ from leafwing.laboratory.latents import NO_CONDITIONS, Conditions, generate, rep
 from leafwing.laboratory.needs import IMAGES, LATENTS, needs
 from leafwing.laboratory.options import read_picture, require_counts, require_weights
 from leafwing.laboratory.sheet import sheet
-from leafwing.metrics.own import composite_on_white
 from leafwing.model import Model
-from leafwing.pixels import pool, to_floats
+from leafwing.pixels import composite_on_white, pool, to_floats
 from leafwing.progress import ProgressCallback, no_progress
 
 RATE = 0.1

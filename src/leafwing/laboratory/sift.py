@@ -32,10 +32,9 @@ from leafwing.laboratory.options import require_counts
 from leafwing.laboratory.reading import SURE, UNREAD, Reader
 from leafwing.laboratory.sheet import require_charts, sheet
 from leafwing.metrics.features import pixels
-from leafwing.metrics.own import composite_on_white
 from leafwing.model import Model
 from leafwing.pictures import class_name, to_pixels
-from leafwing.pixels import images_to_tensor
+from leafwing.pixels import composite_on_white, images_to_tensor
 from leafwing.progress import ProgressCallback, no_progress
 
 CHUNK = 64

@@ -18,8 +18,7 @@ from torch import Tensor
 from leafwing.engine.setup import full_fp32
 from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.metrics import FEATURES, WITH_WEIGHTS
-from leafwing.metrics.own import composite_on_white
-from leafwing.pixels import pool
+from leafwing.pixels import composite_on_white, pool
 from leafwing.progress import ProgressCallback, no_progress
 
 if TYPE_CHECKING:

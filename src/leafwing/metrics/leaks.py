@@ -35,7 +35,8 @@ from leafwing.engine.augmentation import Augmentation, AugmentOption, parse
 from leafwing.errors import LeafwingError
 from leafwing.metrics.evidence import Evidence, Measure
 from leafwing.metrics.memorisation import first
-from leafwing.metrics.own import composite_on_white, deterministic
+from leafwing.metrics.own import deterministic
+from leafwing.pixels import composite_on_white
 
 SIDE, WIDTHS = 32, (24, 48, 64)
 """Of the classifiers: maximum side of the images, channels of the layers, each of which halves the sides."""

@@ -21,6 +21,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from leafwing.pixels import composite_on_white
+
 SIDE, MAX_SHIFT, BOX = 32, 2, 4
 """In pixels: side to which images are resized, maximum shift, and side of the averaging boxes."""
 CELLS, DIRECTIONS = 4, 8
@@ -79,10 +81,7 @@ def boxes(images: Tensor) -> Tensor:
 
     Transparent images are composited onto white.
     """
-    images = images.float().nan_to_num()
-    if images.shape[1] in (2, 4):
-        alpha = (images[:, -1:] + 1) / 2
-        images = images[:, :-1] * alpha + (1 - alpha)
+    images = composite_on_white(images.float().nan_to_num())
     if images.shape[2:] != (SIDE, SIDE):
         images = F.interpolate(images, size=(SIDE, SIDE), mode="area")
     return F.avg_pool2d(images, BOX, stride=1)

