@@ -141,3 +141,17 @@ def test_a_long_file_name_fits_and_is_different_for_different_texts(tmp_path: Pa
         assert name.startswith("n64-")
     assert len(os.listdir(tmp_path)) == 12
     assert "caf\ud800" * 90 not in files.file_name("caf\ud800" * 90)
+
+
+def test_numbered_files_are_ordered_by_their_numbers(tmp_path: Path) -> None:
+    for name in (
+        "resume-1000000000.pt",
+        "resume-999999999.pt",
+        "resume-000000064.pt",
+        "resume.pt",
+        "resume-x.pt",
+        "weights-1.pt",
+    ):
+        (tmp_path / name).touch()
+    assert [*files.numbered(tmp_path, "resume-", ".pt")] == [64, 999_999_999, 1_000_000_000]
+    assert files.numbered(tmp_path / "none", "", ".png") == {}

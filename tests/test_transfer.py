@@ -23,7 +23,7 @@ from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.game import DataSpec
 from leafwing.progress import Reporter
 from leafwing.recipes._recommended import RECOGNISABLE
-from leafwing.runs import Run, tensors_of
+from leafwing.runs import Run
 from leafwing.settings import TransferSettings, split_keywords
 from tiny import PICTURES, build
 
@@ -154,7 +154,7 @@ def test_networks_with_labels_and_without_share_their_weights(first: str, tmp_pa
     start = start_from(game, str(run.folder), lines.append)
     assert start.of - start.loaded == (2 if first == "cgan" else 3)  # G's, its average, and the embedding
     theirs = weights(run, 128)
-    for name, value in tensors_of(game).items():
+    for name, value in game.tensors().items():
         if any(f"{name} " in f"{line} " for line in lines) or "embedding" in name:
             continue
         assert torch.equal(value, {unwrapped(key): value for key, value in theirs.items()}[unwrapped(name)]), name

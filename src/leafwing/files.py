@@ -258,6 +258,12 @@ def _is_visible(character: str) -> bool:
     return unicodedata.category(character)[0] not in "CZ"
 
 
+def numbered(folder: Path, before: str, after: str) -> dict[int, Path]:
+    """The files in a folder whose names are a number, such as images shown, between two texts; by this number, in ascending order."""
+    numbers = ((path.name.removeprefix(before).removesuffix(after), path) for path in folder.glob(f"{before}*{after}"))
+    return dict(sorted((int(number), path) for number, path in numbers if number.isdecimal()))
+
+
 def unused(folder: Path, name: str, ending: str = "") -> Path:
     """A path in a folder that does not exist: `name` with its ending, or numbered: `name-2`, `name-3`, ..."""
     names = chain([name], (f"{name}-{number}" for number in count(2)))

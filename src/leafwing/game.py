@@ -566,6 +566,14 @@ class Game:
         }
         return modules
 
+    def tensors(self) -> dict[str, Tensor]:
+        """The tensors of these modules, by "module:tensor", contiguous and on the CPU."""
+        return {
+            f"{name}:{key}": value.detach().cpu().contiguous()
+            for name, module in self.modules().items()
+            for key, value in module.state_dict().items()
+        }
+
 
 Recipe = Callable[..., Game]
 """`(data: DataSpec, *, hyper-parameters with defaults) -> Game`, alone in a file of its own name."""

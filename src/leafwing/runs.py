@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, cast
+from typing import Any, TypedDict, cast
 
 from leafwing import files, notebook, recipes, weights_file
 from leafwing.calls import checked_methods
@@ -30,9 +30,6 @@ from leafwing.errors import InvalidOption, LeafwingError, StorageError, nearest
 from leafwing.game import Clock, Game, Recipe
 from leafwing.quantities import count
 from leafwing.settings import Settings
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 ROOT = "runs"
 DAMAGED_LINE = "restore the file from a copy, or delete the line"
@@ -117,7 +114,7 @@ class Run:
 
     def _repr_html_(self) -> str:
         """The latest progress sheet, and what it shows, in notebooks; as the folder is now, which `resume` may have changed."""
-        sheets = sorted(path for path in self.samples.glob("*.png") if path.stem.isdigit())
+        sheets = [*self.sheets().values()]
         current = Run.open(self) if (self.folder / "run.json").is_file() else self
         shown, total = (self.records() or [{}])[-1].get("images", 0), current.settings.schedule.images
         text = f"{self.folder}: {self.recipe} on {current.data.source}, {shown:,} of {total:,} images"
@@ -269,7 +266,7 @@ class Run:
         That is weights, copies of `resume.pt`, progress sheets, translations, metrics, laboratory results, and log lines. What is in
         `outputs` stays.
         """
-        later = re.compile(r"(?:weights-|resume-|memorisation-)?(\d{9})(?:[-.].*)?")
+        later = re.compile(r"(?:weights-|resume-|memorisation-)?(\d{9,})(?:[-.].*)?")
         parents = (self.folder, self.samples, self.folder / LABORATORY, self.folder / TRANSLATIONS)
         for path in [path for parent in parents if parent.is_dir() for path in parent.iterdir()]:
             match = later.fullmatch(path.name)
@@ -302,11 +299,15 @@ class Run:
 
     def weights(self) -> dict[int, Path]:
         """The weights files by images shown, oldest first."""
-        paths = {}
-        for path in self.folder.glob("weights-*.safetensors"):
-            if match := re.fullmatch(r"weights-(\d+)\.safetensors", path.name):
-                paths[int(match[1])] = path
-        return dict(sorted(paths.items()))
+        return files.numbered(self.folder, "weights-", ".safetensors")
+
+    def state_copies(self) -> dict[int, Path]:
+        """The copies of `resume.pt` for rollbacks, likewise."""
+        return files.numbered(self.folder, "resume-", ".pt")
+
+    def sheets(self) -> dict[int, Path]:
+        """The progress sheets, likewise."""
+        return files.numbered(self.samples, "", ".png")
 
     def require_weights(self, images: int | None = None) -> Path:
         """The weights file of a checkpoint, by images shown; None: of the newest.
@@ -387,14 +388,10 @@ class Run:
         Raises:
             StorageError: the disk is full or the folder is not writable; the previous checkpoint is intact.
         """
-        import torch
-
         images = int(state["images"])
         path = self.folder / f"weights-{images:09d}.safetensors"
-        files.write(path, weights_file.serialise(tensors_of(game), images=images))
-        buffer = io.BytesIO()  # `files.write` reports a full disk as a StorageError
-        torch.save(dict(state), buffer)
-        files.write(self.folder / "resume.pt", buffer.getvalue())
+        files.write(path, weights_file.serialise(game.tensors(), images=images))
+        self.write_state(state)
         weights = self.weights()
         keep = {images, *list(weights)[-last:], self.history.best.images if self.history.best else images}
         keep |= {number for number in weights if number <= self.history.intervals_since}
@@ -411,21 +408,37 @@ class Run:
         Raises:
             StorageError: the folder is not writable.
         """
+        if not (self.folder / "resume.pt").exists():
+            self.write_state({"images": 0, "begun": True})
+
+    def write_state(self, state: Mapping[str, Any]) -> None:
+        """Writes `resume.pt`: plain types and tensors."""
         import torch
 
-        path = self.folder / "resume.pt"
-        if not path.exists():
-            marker = io.BytesIO()
-            torch.save({"images": 0, "begun": True}, marker)
-            files.write(path, marker.getvalue())
+        buffer = io.BytesIO()  # `files.write` reports a full disk as a StorageError
+        torch.save(dict(state), buffer)
+        files.write(self.folder / "resume.pt", buffer.getvalue())
 
     def resume_state(self) -> dict[str, Any] | None:
-        """The state in the last checkpoint, loaded without executing code; None before the first checkpoint."""
-        import torch
-
+        """The state in the last checkpoint; None before the first checkpoint."""
         path = self.folder / "resume.pt"
         if not path.exists():
             return None
+        state = self.read_state(path)
+        if "begun" in state:
+            return None
+        files.convert(path, state, ResumeState)
+        return state
+
+    @staticmethod
+    def read_state(path: Path) -> dict[str, Any]:
+        """What `write_state` wrote, or a copy of it, loaded without executing code.
+
+        Raises:
+            LeafwingError: it is damaged, or something else.
+        """
+        import torch
+
         files.require_file(path)
         try:
             with zipfile.ZipFile(path) as archive:
@@ -438,9 +451,6 @@ class Run:
                 f"{path} cannot be read: it is damaged, or not written by leafwing, and was not loaded; restore it from a copy. "
                 "Sampling and evaluation do not need it"
             )
-        if "begun" in state:
-            return None
-        files.convert(path, state, ResumeState)
         return state
 
     def load_weights(self, game: Game, images: int | None = None) -> int:
@@ -459,7 +469,7 @@ class Run:
         except LeafwingError:
             self.require_weights(images)  # raises if training has removed it meanwhile
             raise
-        expected = tensors_of(game)
+        expected = game.tensors()
         if expected.keys() != tensors.keys() or any(expected[key].shape != tensors[key].shape for key in expected):
             raise LeafwingError(f"{path} does not fit the networks of recipe {self.recipe} with this run's options")
         for name, module in game.modules().items():
@@ -533,15 +543,6 @@ def load_trusted(path: Path, name: str) -> Recipe:
     if not hasattr(module, name):
         raise LeafwingError(f"{path} has no function {name}")
     return cast("Recipe", getattr(module, name))
-
-
-def tensors_of(game: Game) -> dict[str, Tensor]:
-    """The tensors of a game's networks and terms, by "module:tensor", contiguous and on the CPU."""
-    return {
-        f"{name}:{key}": value.detach().cpu().contiguous()
-        for name, module in game.modules().items()
-        for key, value in module.state_dict().items()
-    }
 
 
 def settings_sections(settings: Settings) -> dict[str, Any]:

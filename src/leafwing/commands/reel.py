@@ -54,7 +54,7 @@ def reel(
     films.check_seconds(seconds)
     if size is not None and not MIN_SIZE <= whole(size, "size", 1) <= MAX_SIZE:
         raise InvalidOption("size", size, f"choose from {MIN_SIZE} to {MAX_SIZE} pixels for the longer side")
-    grids = sorted(path for path in opened.samples.glob("*.png") if path.stem.isdigit())
+    grids = [*opened.sheets().values()]
     if not grids:
         raise LeafwingError(f"{opened.folder} has no sample grids")
     frames = spread(grids)

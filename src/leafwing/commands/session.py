@@ -71,7 +71,6 @@ def run_session(
     model = Model(training.game, run.spec, str(training.engine.device), examples=examples)
     limit = run.settings.schedule.time
     start = training.clock.images
-    summary = writer(str(run.folder)) if writer and processes.first else None
     if start == 0 and processes.first:
         run.mark_started()
         save_samples(run, model, 0, rows)
@@ -99,6 +98,8 @@ def run_session(
             run.stop_reason = check(start)
             if run.stop_reason:
                 return run
+        if summary := writer(str(run.folder)) if writer and processes.first else None:
+            stack.callback(summary.close)
         stack.enter_context(progress.training(start, run.settings.schedule.images, seconds_left))
 
         def after_turn(clock: Any) -> bool:
@@ -167,9 +168,6 @@ def run_session(
                     monitor.handle_divergence(error)  # rolls back, or raises
         except StorageError as error:
             raise StorageError(f"{error}. Then continue with `leafwing resume {shlex.quote(str(run.folder))}`") from error
-        finally:
-            if summary:
-                summary.close()
     shown, planned = training.clock.images, training.clock.planned or training.clock.total
     if run.stop_reason == "time_limit" and (begin := left_out(training.game, shown, planned)):
         progress.warn(

@@ -222,13 +222,13 @@ def resume(
 
     with join_processes(ADVICE) as processes:
         progress = reporter_of(progress) if processes.first else Reporter()
-        opened = Run.open(run, root=root, trust=trust)
-        old = opened.settings
-        machine = divide_threads(old.machine, machine_changes, opened.history.processes, processes, progress.say)
-        machine = changed_machine(machine, machine_changes)
-        for text in slow_here(machine, machine_changes, processes, opened):
-            progress.warn(text)
-        with opened.lock() if processes.first else nullcontext():
+        with unread.lock() if processes.first else nullcontext():
+            opened = Run.open(run, root=root, trust=trust)  # as another session may have left it
+            old = opened.settings
+            machine = divide_threads(old.machine, machine_changes, opened.history.processes, processes, progress.say)
+            machine = changed_machine(machine, machine_changes)
+            for text in slow_here(machine, machine_changes, processes, opened):
+                progress.warn(text)
             state = opened.resume_state()
             refuse_lost_state(opened, state)
             shown = state["images"] if state else 0

@@ -85,11 +85,10 @@ def start_from(game: Game, option: str, say: Callable[[str], None] = lambda text
     Raises:
         LeafwingError: no such run or checkpoint, or nothing in it fits.
     """
-    from leafwing.runs import tensors_of
 
     run, images = find_start(option)
     tensors = weights_file.read(run.weights()[images])
-    ours = tensors_of(game)
+    ours = game.tensors()
     inside = {unwrapped(key): value for key, value in tensors.items()}
     for key in ours.keys() - tensors.keys():
         name = unwrapped(key)

@@ -7,21 +7,17 @@ replaced by an earlier copy. All other changes in the folder follow; after a cra
 
 from __future__ import annotations
 
-import io
-import re
 import shlex
 from collections.abc import Mapping
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from leafwing import files, health
 from leafwing.commands.retuning import scaled_rates
 from leafwing.conditions import pixel_conditions
 from leafwing.engine.probe import SAMPLES, Probe
-from leafwing.errors import Diverged, LeafwingError
+from leafwing.errors import Diverged
 from leafwing.progress import Reporter
 from leafwing.runs import Run, train_again
 
@@ -182,8 +178,7 @@ class Monitor:
 
     def _rollback_points(self) -> list[int]:
         """The checkpoints to which training can roll back, by images, oldest first."""
-        matches = (re.fullmatch(r"resume-(\d+)\.pt", path.name) for path in self.run.folder.glob("resume-*.pt"))
-        return sorted({int(match[1]) for match in matches if match} & self.run.weights().keys())
+        return sorted(self.run.state_copies().keys() & self.run.weights().keys())
 
     def _oldest_needed(self) -> int:
         """The newest checkpoint that is older than any future alarm can reach back."""
@@ -195,9 +190,9 @@ class Monitor:
         source, copy = self.run.folder / "resume.pt", self._state_copy(self.training.clock.images)
         if source.exists() and not copy.exists():
             files.write(copy, source.read_bytes())
-        oldest = self._state_copy(self._oldest_needed()).name
-        for path in self.run.folder.glob("resume-*.pt"):
-            if path.name < oldest:
+        oldest = self._oldest_needed()
+        for images, path in self.run.state_copies().items():
+            if images < oldest:
                 path.unlink(missing_ok=True)
 
     # --- rollbacks ----------------------------------------------------------------------------------------------------
@@ -236,10 +231,7 @@ class Monitor:
     def roll_back(self) -> None:
         """Returns to the planned checkpoint, with lower learning rates. The training time is not set back."""
         training, to, seconds = self.training, self.planned_roll_back["to"], self.training.seconds
-        try:
-            state = torch.load(self._state_copy(to), weights_only=True, map_location="cpu")
-        except Exception as error:
-            raise LeafwingError(f"{self._state_copy(to)} cannot be read: {error}") from error
+        state = self.run.read_state(self._state_copy(to))
         self.run.load_weights(training.game, to)
         training.restore(state)
         training.engine.scale_learning_rates(self.planned_roll_back["rate"])
@@ -250,9 +242,7 @@ class Monitor:
         self.processes.barrier()  # all processes have read the files that the first one may now remove
         state = training.state()
         if self.processes.first:
-            buffer = io.BytesIO()
-            torch.save(state, buffer)
-            files.write(self.run.folder / "resume.pt", buffer.getvalue())
+            self.run.write_state(state)
             self._rewind_folder()
             self._read_log()
             text = "rolled back from {from:,} to {to:,} images ({why}); all learning rates are now {rate:g} times those of the recipe"

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from leafwing import files
 from leafwing.commands.comparison.page import Gallery, Picture, Row
 from leafwing.commands.comparison.plan import ComparisonPlan
 from leafwing.commands.comparison.record import Record
@@ -263,8 +264,7 @@ def median_run(name: str, table: Table) -> int:
 
 def sample_grids(record: Record, name: str, seed: int) -> dict[int, Path]:
     """The sample grids of a run, by images shown."""
-    paths = (path for path in (record.run_folder(name, seed) / "samples").glob("*.png") if path.stem.isdigit())
-    return {int(path.stem): path for path in sorted(paths)}
+    return files.numbered(record.run_folder(name, seed) / "samples", "", ".png")
 
 
 def grid_at(plan: ComparisonPlan, record: Record, name: str, seed: int, fraction: float) -> Picture | None:
