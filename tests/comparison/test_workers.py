@@ -339,3 +339,21 @@ def test_messages_say_how_far_the_runs_are_and_what_remains(finished: Finished, 
     now[0] = 260.0
     messages.update()
     assert texts[7] == "gan seed 1: evaluating"
+
+
+def test_an_error_while_reporting_starts_nothing_more() -> None:
+    begun: list[int] = []
+
+    def task(call: RunChild) -> None:
+        if workers.is_stopping():
+            raise Stopped
+        begun.append(1)
+        time.sleep(0.6)
+
+    def report() -> None:
+        raise RuntimeError("mine")
+
+    workers = Workers([{}])
+    with pytest.raises(RuntimeError, match="mine"):
+        workers.run([task] * 20, report)
+    assert len(begun) < 20

@@ -245,6 +245,11 @@ def test_a_value_of_the_wrong_kind_is_refused_by_name(option: Option, text: obje
         ("beta2", 1.5, 0),
         ("dropout", 1, 0),
         ("momentum", -0.1, 0.99),
+        ("smooth", 1.2, 1),
+        ("soft", 2, 1),
+        ("content", -1, 0),
+        ("rebuild", -0.5, 0),
+        ("mixed", 0, 1),
     ],
 )
 def test_an_option_has_the_same_bounds_in_every_recipe(name: str, refused: float, allowed: float) -> None:
@@ -256,9 +261,17 @@ def test_an_option_has_the_same_bounds_in_every_recipe(name: str, refused: float
                     option.check(card.name, refused)
 
 
+def test_widths_are_powers_of_two_by_default() -> None:
+    """Layers halve and double them."""
+    options = [(card.name, option) for card in recipes.catalogue() for option in card.options]
+    widths = [(name, option.name, int(option.default)) for name, option in options if "width" in option.name]
+    assert widths
+    assert not [entry for entry in widths if entry[2] & (entry[2] - 1)]
+
+
 def test_every_name_with_bounds_is_an_option_and_others_have_none() -> None:
     names = {option.name for card in recipes.catalogue() for option in card.options}
-    assert names >= recipes.BOUNDS.keys() | recipes.BELOW_ONE
+    assert names >= recipes.BOUNDS.keys() | recipes.BELOW_ONE | recipes.SHARES
     assert Option("anything_else", float, 0.0, "").check("mine", -7) == -7
 
 

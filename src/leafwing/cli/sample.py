@@ -105,7 +105,7 @@ def command(
     if len(formats) > 1:
         raise LeafwingError(f"--{formats[0]} and --{formats[1]} are mutually exclusive")
     if seeds is not None:
-        if npz or sweep or devices > 1 or compile or n is not None or seed:
+        if npz or sweep or compile or n is not None or seed:
             raise InvalidOption(
                 "seeds",
                 seeds,

@@ -142,12 +142,13 @@ def program() -> str:
     """How the user can call leafwing again: after `make demo` no environment is activated."""
     if shutil.which("leafwing"):
         return "leafwing"
-    return sys.argv[0] if Path(sys.argv[0]).stem == "leafwing" else f"{sys.executable} -m leafwing"
+    name = Path(sys.argv[0])
+    return shlex.quote(sys.argv[0]) if name.stem == "leafwing" else f"{shlex.quote(sys.executable)} -m leafwing"
 
 
 def as_json(value: Any) -> str:
-    """One JSON document."""
-    return json.dumps(value, indent=2, ensure_ascii=False)
+    """One JSON document, in characters that standard output can write."""
+    return json.dumps(value, indent=2, ensure_ascii="utf" not in (getattr(sys.stdout, "encoding", None) or "").lower())
 
 
 def check_order(command: str, run: str, pictures: str) -> None:

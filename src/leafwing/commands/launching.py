@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 LAUNCHER = "LEAFWING_LAUNCHER"  # also in engine.processes
 GRACE = 30.0  # seconds in which the other processes notice a failure and exit by themselves
 SHORT_GRACE = 5.0  # the same after a second Ctrl-C
-LEAFWING = (sys.executable, "-m", "leafwing")
+PYTHON = (sys.executable, "-P", "-m")
+"""Runs a module without the Python files in the current folder, which `-m` alone would take for modules of the same names."""
+LEAFWING = (*PYTHON, "leafwing")
 
 
 def launch(words: Sequence[str], devices: int, command: Sequence[str] = LEAFWING) -> int:
@@ -79,8 +81,9 @@ def environment(devices: int) -> dict[str, str]:
         "LOCAL_WORLD_SIZE": str(devices),
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
-        LAUNCHER: str(os.getpid()),
     }
+    if os.name != "nt":  # there, the parent of a process in a virtual environment is another one
+        variables[LAUNCHER] = str(os.getpid())
     variables.setdefault("OMP_NUM_THREADS", str(max(1, cores() // devices)))
     for _, name in socket.if_nameindex() if hasattr(socket, "if_nameindex") else ():
         if name in ("lo", "lo0"):
@@ -120,7 +123,7 @@ class ForwardSignals:
         if self.count and number not in stop_signals.URGENT:
             return
         self.count += 1
-        for child in self.children:
+        for child in [*self.children]:  # other threads may remove those that have ended
             stop_signals.send(child, number)
 
 
@@ -151,7 +154,7 @@ def wait(children: Sequence[subprocess.Popen[bytes]], signals: ForwardSignals) -
 
 def kill_all(children: Sequence[subprocess.Popen[bytes]]) -> None:
     """Kills the processes that are still running."""
-    for child in children:
+    for child in [*children]:
         if child.poll() is None:
             child.kill()
             child.wait()

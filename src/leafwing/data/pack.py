@@ -116,12 +116,19 @@ class AcceptedImage:
 
 
 def cache_folder(cache: str | os.PathLike[str] | None) -> Path:
-    """The folder of packs: the argument, else LEAFWING_CACHE, else the user's cache folder."""
+    """The folder of packs: the argument, else LEAFWING_CACHE, else the user's cache folder.
+
+    Raises:
+        StorageError: this user has none.
+    """
     if folder := cache or os.environ.get("LEAFWING_CACHE"):
         return Path(os.path.expanduser(folder))
     from platformdirs import user_cache_dir
 
-    return Path(user_cache_dir("leafwing"))
+    folder = Path(user_cache_dir("leafwing"))
+    if not folder.is_absolute():  # ~ of a user without a home
+        raise StorageError("this user has no folder for caches: set LEAFWING_CACHE to a folder that can be written")
+    return folder
 
 
 class Store:

@@ -70,11 +70,11 @@ AT_LEAST = {
         burst_first lr_end ema penalty gamma gamma_end dropout momentum beta1 beta2 class_weight pull history reference
         reconstruction divergence_weight codes information unlabelled ema_d ranking gate l1 patch adversarial
         cycle identity pool blocks decay semantic segmenter_share g_alone d_alone
-        contrast warm_up rate feature_matching l2 edges soft steerable noise first condition_scale
+        contrast warm_up rate feature_matching l2 edges soft steerable noise first condition_scale content rebuild
     """,
     1: """
         latent width width_d max_width pieces batch n_critic burst burst_every n_generator components stages draws patches scales
-        embedding turns_of_g directions
+        embedding turns_of_g directions mixed
     """,
     2: "packing categories",
 }
@@ -102,6 +102,8 @@ BELOW_ONE = {
     "feature_matching",
     "first",
 }
+SHARES = {"smooth", "soft"}
+"""Probabilities and weights between 0 and 1, which 1 is one of."""
 HALF_LIVES = ("ema", "ema_d")
 """Options that are half-lives in images, where other programs have a decay."""
 
@@ -168,6 +170,8 @@ class Option:
             raise ValueError(f"must be {'at least' if allowed else 'greater than'} {least:g}")
         if name in BELOW_ONE and number >= 1:
             raise ValueError("must be less than 1")
+        if name in SHARES and number > 1:
+            raise ValueError("must be at most 1")
         return int(number) if self.type is int else number
 
 
@@ -392,7 +396,15 @@ def digest(path: Path) -> str:
             and ast.get_docstring(node, clean=False) is not None
         ):
             node.body = body[1:]
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(_plain(tree)).encode()).hexdigest()
+
+
+def _plain(node: object) -> object:
+    """A syntax tree as lists and texts, the same in all versions of Python, whose trees differ in empty fields."""
+    if isinstance(node, ast.AST):
+        fields = ((name, value) for name, value in ast.iter_fields(node) if value not in (None, []))
+        return [type(node).__name__, *((name, _plain(value)) for name, value in fields)]
+    return [_plain(item) for item in node] if isinstance(node, list) else repr(node)
 
 
 def is_installed(recipe: str, path: Path) -> bool:

@@ -39,7 +39,7 @@ def main(text: str) -> int:
     except KeyboardInterrupt:
         print("leafwing: stopped", file=sys.stderr)
         return INTERRUPTED
-    print(json.dumps(result, ensure_ascii=False))
+    print(json.dumps(result))  # ASCII, whatever encoding the output has
     return code
 
 

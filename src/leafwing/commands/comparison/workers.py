@@ -7,7 +7,6 @@ import os
 import shlex
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +20,7 @@ from typing import IO, Any
 
 from leafwing import files
 from leafwing.commands import stop_signals
-from leafwing.commands.launching import SHORT_GRACE, ForwardSignals, kill_all
+from leafwing.commands.launching import PYTHON, SHORT_GRACE, ForwardSignals, kill_all
 from leafwing.errors import death_signal
 
 
@@ -96,7 +95,7 @@ class Child(subprocess.Popen[bytes]):
 
 RunChild = Callable[[str, Mapping[str, Any], Path], Outcome]
 """Makes a call in a child process and waits for its end: the name of a call in `child.CALLS`, its arguments, the log file."""
-CHILD = (sys.executable, "-m", "leafwing.commands.comparison.child")
+CHILD = (*PYTHON, "leafwing.commands.comparison.child")
 
 
 def start(request: Mapping[str, Any], environment: Mapping[str, str], output: IO[bytes], log: IO[bytes]) -> Child:
@@ -169,7 +168,11 @@ class Workers:
                     hurried_at = hurried_at or time.monotonic()
                 if hurried_at and time.monotonic() > hurried_at + SHORT_GRACE:
                     kill_all(self.children)
-                update()
+                try:
+                    update()
+                except BaseException:
+                    self.stop()  # or the pool would run all tasks first
+                    raise
         if error:
             raise error
         if self.signals.count:
@@ -178,7 +181,7 @@ class Workers:
     def stop(self) -> None:
         """Starts nothing new, and asks the running child processes to end."""
         self.has_failed = True
-        for child in self.children:
+        for child in [*self.children]:  # other threads remove those that have ended
             stop_signals.send(child, signal.SIGINT)
 
     def _run_task(self, task: Callable[[RunChild], None]) -> None:
