@@ -39,6 +39,7 @@ GOOD = Glance(128, 256, variety=0.93, distance=0.02, grey_distance=0.29, detail=
 END = Ending(images=6_016, planned=6_000, rounds=1_000, glance=GOOD)
 LOSING = Alarm("critic", health.LOSING, 2_048, 4_096, None, 0.95, 0.9, health.STRONGER_D)
 COLLAPSE = Alarm("collapse", "samples are nearly identical (mode collapse)", 2_048, 4_096, None, 300.0, 200.0, "Try less")
+LOST = replace(COLLAPSE, symptom="neither D nor G changes")
 OVERFIT, STILL = (
     Alarm(kind, kind, 2_048, 4_096, None, 0.95, 0.9, health.ADVICE[kind]) for kind in ("overfit", "stagnation")
 )
@@ -84,10 +85,11 @@ def test_good_samples_are_not_praised_beyond_what_was_measured() -> None:
         (seeing(detail=0.3), "are noisier than real images: 30%"),
         (seeing(detail=0.01), "are blurred: 1% of their contrast"),
         (seeing(variety=0.02), "hardly differ from each other: 2% as much as the real data do (mode collapse)."),
-        (seeing(distance=0.28), "no nearer to it than its average is"),
+        (seeing(distance=0.28), "hardly nearer to it than its average is"),
         (seeing(label_effect=0.01), "The class label has no visible effect yet: it changes a sample 1% as much"),
         (replace(END, rounds=94), "94 rounds are too few to judge: before about 300"),
         (replace(END, alarms=[COLLAPSE]), "Samples are nearly identical (mode collapse), since 2.05k images. Try less."),
+        (replace(END, alarms=[LOST]), "Neither D nor G changes, since 2.05k images."),
         (replace(END, separated=0.99), "The discriminator still scores a real image higher than a sample in 99% of pairs."),
         (replace(END, passed=2, rolled_back=1), "Of the health alarms, 2 passed and 1 led to a rollback"),
     ],
@@ -115,6 +117,7 @@ def test_the_plan() -> None:
     assert describe_plan(stopped) == "40% of the plan of 6k (stopped by you)"
     assert describe_plan(replace(stopped, stop_reason="")) == "40% of the plan of 6k"
     assert not stopped.is_as_planned
+    assert describe_plan(replace(stopped, images=5_999)).startswith("99% of the plan"), "not all of it"
 
 
 def test_the_end_of_the_time_is_the_plan_of_who_asked_for_it() -> None:
@@ -269,7 +272,7 @@ def test_real_pictures_noise_copies_and_blurs_are_told_apart() -> None:
     assert "hardly differ from each other: 0%" in seen(real[:1].expand(64, -1, -1, -1))[0]
     assert "blurred" in seen(interpolate(interpolate(real, (4, 4), mode="area"), (32, 32), mode="bilinear"))[0]
     other_colours = 0.4 * real + 0.6
-    assert "no nearer to it than its average" in seen(other_colours)[0]
+    assert "hardly nearer to it than its average" in seen(other_colours)[0]
 
 
 def test_a_sample_that_is_no_picture_is_left_out_and_counted() -> None:

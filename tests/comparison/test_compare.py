@@ -434,12 +434,14 @@ def test_costs_are_processor_time_if_that_is_known(finished: Finished) -> None:
     assert report.budget(plan, runs) == Budget("time", 120.0, "processor_seconds", "CPU time")
     unknown = report.budget(plan, [*runs, RunResult("gan", 2, "finished")])
     assert unknown == Budget("time", 120.0, "seconds", "wall-clock time")
-    assert report.describe_limit(plan) == ", which is 2 minutes of CPU time at the speed that was measured first"
+    assert (
+        report.describe_limit(plan) == ", 90% of what fits into 2 minutes of CPU time at the speed that was measured first"
+    )
     plan.device, plan.conditions = "cuda", SimpleNamespace(minutes=None, images=600)
     assert report.budget(plan, runs) == Budget("images", None, "seconds", "wall-clock time on cuda")
     assert report.describe_limit(plan) == ""
     plan.conditions = SimpleNamespace(minutes=1, images=600)
-    assert report.describe_limit(plan) == " or takes 1 minute"
+    assert report.describe_limit(plan) == ", or for 1 minute at most"
     out, table = finished
     assert table["equal"].startswith("Equal numbers of images: 600 images per run; ")
     assert table["equal"] in (out / "report.html").read_text(encoding="utf-8")

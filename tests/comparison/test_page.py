@@ -17,6 +17,7 @@ from PIL import Image
 
 from leafwing.commands.comparison import galleries, report
 from leafwing.commands.comparison.page import About, Figure, Gallery, Picture, Row, render
+from leafwing.commands.comparison.record import open_record
 from leafwing.fields import Clip, Vector
 from leafwing.fields import Image as ImageField
 from leafwing.metrics import curves
@@ -86,6 +87,7 @@ def test_every_plot_has_its_legend_beside_it() -> None:
     assert len(plots) == html.count("<svg") == 1
     assert plots[0].index("</svg>") < plots[0].index('<ul class="keys">')
     assert plots[0].count("<li>") == curves.COLOURS + 1
+    assert plots[0].count('class="key c0 again"') == 1, "the ninth has the colour of the first"
     assert html.count("stroke-dasharray") == 1, "lines beyond the colours are dashed"
 
 
@@ -212,3 +214,18 @@ def test_few_seeds_say_little() -> None:
 def test_runs_that_did_not_finish_are_mentioned_where_there_are_any() -> None:
     some = galleries.which_run(tabulate([*results(a=[0.1, 0.2]), *diverged("a", 2)]))
     assert some == "the run with the median final value (if that did not finish, the next better one)"
+
+
+def test_the_grid_at_a_part_of_a_training_is_the_nearest_one(tmp_path: Path) -> None:
+    (tmp_path / "samples").mkdir()
+    for images in (100, 480, 530, 900):
+        Image.new("RGB", (8, 8)).save(tmp_path / "samples" / f"{images:09d}.png")
+    plan: Any = SimpleNamespace(images={"a": 1_000})
+    record: Any = SimpleNamespace(run_folder=lambda name, seed: tmp_path)
+    grids = [galleries.grid_at(plan, record, "a", 0, fraction) for fraction in (0.1, 0.5, 0.9, 0.3)]
+    assert [grid and grid.caption for grid in grids] == ["100 images", "480 images", "900 images", None]
+
+
+def test_the_folder_of_a_comparison_may_lie_in_folders_that_do_not_exist(tmp_path: Path) -> None:
+    with open_record(tmp_path / "a" / "b") as record:
+        assert record.folder.is_dir()

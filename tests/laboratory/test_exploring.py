@@ -19,6 +19,7 @@ from leafwing.commands.explore import Inputs, explore, folder_name, read_options
 from leafwing.errors import LeafwingError
 from leafwing.laboratory import INPUTS, TOOLS, option_check, tool
 from leafwing.metrics import features
+from leafwing.progress import Reporter
 from leafwing.recipes import descriptions
 from leafwing.runs import Run
 
@@ -254,6 +255,17 @@ def test_sift_trains_on_the_images_of_another_folder(run: Run, tmp_path: Path, m
     other = classes(tmp_path / "other", run.spec.labels, 6)
     call = {"by": "critic", "n": 4, "shots": "2", "repeats": 2, "test": 20}
     assert explore(run.folder, "sift", data=other, **call).document["figures"]["tested"] == 20
+
+
+def test_the_images_of_the_run_named_again_are_split_as_in_training(tmp_path: Path) -> None:
+    source = classes(tmp_path / "plain", ("",), 20)
+    run = leafwing.train(source, "dcgan", images=8, hold_out=5, out=tmp_path / "run", **TINY)
+    for data in (None, source):
+        inputs = Inputs(run, leafwing.Model.load(run), data, "own", {}, Reporter())
+        assert (len(inputs.data), len(inputs.held_out), len(inputs.labelled)) == (15, 5, 15), data
+        assert not {image.tobytes() for image in inputs.data.pictures(range(15))} & {
+            image.tobytes() for image in inputs.held_out.pictures(range(5))
+        }
 
 
 def test_explore_is_a_public_function() -> None:

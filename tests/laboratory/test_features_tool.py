@@ -177,6 +177,8 @@ def test_training_and_test_sets_are_disjoint_and_draws_differ() -> None:
     assert set(split.test) == set(held_out.rows)
     assert set(split.pool) == set(train.rows)
     assert 0 < len(split_labelled(train, held_out, 80, 0, [5], keep_rest=True).rest) < len(held_out)
+    with pytest.raises(LeafwingError, match="1 image to test with, and at least 2 are needed"):
+        split_labelled(*data.split(1), 80, 0, [5], keep_rest=True)
 
 
 def test_a_gain_counts_if_it_exceeds_its_standard_deviation() -> None:

@@ -67,6 +67,8 @@ def test_precision_by_the_own_features_in_colour_is_marked(metric: str, protocol
 def test_few_images_and_training_images_are_named() -> None:
     assert caveats.of_rows([row("fid"), row("kid"), row("kid", n_fake=20, split="other")]) == []
     few, *others = caveats.of_rows([row("fid", n_real=999), row("recall", n_real=999)])
+    assert few.startswith("with only 999 real images, FID is biased")
+    (few,) = caveats.of_rows([row("fid", n_fake=999)])
     assert few.startswith("with only 999 samples, FID is biased")
     assert others == []
     (everything,) = caveats.of_rows([row("kid", split="all", held_out=500), row("recall", split="all", held_out=500)])

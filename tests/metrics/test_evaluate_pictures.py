@@ -285,6 +285,7 @@ def test_too_few_pictures_are_refused_and_few_are_said(tmp_path: Path, real: Pat
         evaluate_pictures(few, real, features="pixels")
     with pytest.raises(LeafwingError, match=r"few: pictures in it: 5\."):
         evaluate_pictures(real, few, features="pixels")
+    assert evaluate_pictures(folder(tmp_path / "six", 6, seed=3), real, features="pixels")[0]["n"] == 6
     assert evaluate_pictures(few, real, metrics="memorisation")[0]["n"] == 5
     with pytest.raises(LeafwingError, match=f"at least {MIN_TRAINING} distinct"):
         evaluate_pictures(real, folder(tmp_path / "pair", 2, seed=4), metrics="memorisation")

@@ -15,7 +15,7 @@ from torch import Tensor
 from leafwing.data.dataset import Dataset
 from leafwing.errors import LeafwingError
 from leafwing.fields import Image, Segmentation
-from leafwing.game import DataSpec
+from leafwing.game import DataSpec, Output
 from leafwing.metrics import segmenter
 from leafwing.metrics.segmenter import (
     IGNORED,
@@ -29,6 +29,7 @@ from leafwing.metrics.segmenter import (
     scores,
     to_pixels,
 )
+from leafwing.metrics.targets import suits
 from leafwing.pixels import images_to_tensor
 
 COLOURS = np.array([(0, 0, 222), (0, 48, 255), (254, 80, 0), (174, 0, 0), (112, 255, 142)], np.uint8)
@@ -175,3 +176,13 @@ def test_the_size_at_which_it_reads() -> None:
     assert reading_size(32, 32) == (32, 32)
     assert reading_size(100, 60) == (96, 64)
     assert reading_size(16, 4) == (16, 8)
+
+
+def test_it_is_for_images_that_belong_to_maps() -> None:
+    fields = {"image": Image(16, 16), "input": Segmentation(16, 16, ("sky", "sea"))}
+    to_image = Output("image", lambda nets, inputs, clock: inputs.input, ("input",))
+    to_map = Output("input", lambda nets, inputs, clock: inputs.image, ("image",))
+    paired, unpaired = DataSpec(fields), DataSpec(fields, unpaired=("input",))
+    assert suits("segmenter", [to_image], to_image, paired)
+    assert not suits("segmenter", [to_image], to_image, unpaired), "there is no map of a real image"
+    assert not suits("segmenter", [to_map], to_map, paired), "a map is not read as a map"

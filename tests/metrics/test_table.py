@@ -102,7 +102,7 @@ def test_equal_medians_are_decided_by_the_next_measure() -> None:
 
     runs = [run("a", seed, 8, 0.5 + 0.01 * seed) for seed in range(3)] + [run("b", s, 8, 0.8 + 0.01 * s) for s in range(3)]
     won = tabulate(runs).sentences[0]
-    assert won.startswith("b won: final high_quality 0.81 for b against 0.51 for a, the runner-up, at an equal modes of 8")
+    assert won.startswith("b won: final high_quality 0.81 for b against 0.51 for a, the runner-up, with equal modes (8)")
     tie = tabulate([run(recipe, 0, 8, 0.5) for recipe in "ab"])
     assert tie.sentences[0] == "No winner: a and b have the same final values."
     lacking = tabulate([run("a", 0, 8, float("nan")), run("b", 0, 8, 0.5)])
@@ -272,6 +272,19 @@ def test_the_spread_is_the_interquartile_range() -> None:
     assert spread([1.0]) is None
     assert spread([1.0, 2.0, float("inf")]) is None
     assert spread([*map(float, range(10)), float("inf")]) == 6.0, "one missing value of eleven"
+    assert spread([*map(float, range(1, 7)), float("inf")]) == 4.0, "the upper quartile is the last finite value"
+    assert spread([-float("inf"), *map(float, range(1, 7))]) == 4.0
+    assert spread([*map(float, range(1, 6)), float("inf"), float("inf")]) is None
+
+
+def test_one_run_that_counts_is_not_called_one_seed() -> None:
+    failed = [replace(run, status="failed", rows=[]) for run in runs_of("b", 30, 31)]
+    _, by, _ = tabulate([*runs_of("a", 20, 21, 22), *failed, finished_run("b", 2, 33)]).sentences
+    assert by.endswith("because only one run of b counts."), by
+
+
+def test_a_single_run_is_no_plural() -> None:
+    assert tabulate(runs_of("a", 20)).sentences[2] == "No failures: the only run finished and did not collapse."
 
 
 def test_values_are_shown_with_three_digits() -> None:

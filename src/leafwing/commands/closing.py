@@ -126,11 +126,13 @@ def describe_plan(end: Ending) -> str:
         return f"all of the plan{spare}"
     if end.is_as_planned and end.seconds:
         return (
-            f"all of the planned {show_duration(end.seconds)}, and {end.images / end.planned:.0%} of the "
+            f"all of the planned {show_duration(end.seconds)}, and {100 * end.images // end.planned}% of the "
             f"{show_count(end.planned)} images that were planned at most"
         )
     reason = STOPS.get(end.stop_reason)
-    return f"{end.images / end.planned:.0%} of the plan of {show_count(end.planned)}" + (f" ({reason})" if reason else "")
+    return f"{100 * end.images // end.planned}% of the plan of {show_count(end.planned)}" + (
+        f" ({reason})" if reason else ""
+    )
 
 
 def describe(end: Ending) -> list[str]:
@@ -185,16 +187,15 @@ def describe_variety(measured: Glance, early: bool = False) -> str:
         name = "" if early else " (mode collapse)"
         return f"The samples hardly differ from each other: {measured.variety:.0%} as much as the real data do{name}."
     if measured.distance > GREY * measured.grey_distance:
-        return (
-            "The samples show nothing of the data yet: in layout and colours they are no nearer to it than its average is."
-        )
+        return "The samples show nothing of the data yet: in layout and colours they are hardly nearer to it than its average is."
     return ""
 
 
 def describe_health(end: Ending) -> list[str]:
     """What the health checks found that still mattered at the end."""
     lines = [
-        f"{alarm.symptom.capitalize()}, since {show_count(alarm.since)} images. {alarm.advice}." for alarm in end.alarms
+        f"{alarm.symptom[:1].upper()}{alarm.symptom[1:]}, since {show_count(alarm.since)} images. {alarm.advice}."
+        for alarm in end.alarms
     ]
     if end.separated is not None and not lines and not end.is_early:
         lines.append(f"The discriminator still scores a real image higher than a sample in {end.separated:.0%} of pairs.")
@@ -330,10 +331,9 @@ def look(run: Run) -> Glance | None:
     from leafwing.engine import choose
     from leafwing.fields import Clip, Image, Vector
     from leafwing.metrics.glance import glance
-    from leafwing.metrics.own import composite_on_white
     from leafwing.metrics.targets import conditions_as_real, frames, target, to_images
     from leafwing.model import Model
-    from leafwing.pixels import images_to_tensor
+    from leafwing.pixels import composite_on_white, images_to_tensor
 
     if not run.weights():
         return None

@@ -6,7 +6,7 @@ import hashlib
 import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
@@ -236,17 +236,26 @@ class Inputs:
         return load_real_data(self.run, self.source, self.progress, instead="")
 
     @cached_property
-    def data(self) -> Dataset:
+    def _parts(self) -> tuple[Dataset, Dataset]:
+        """The training images, and those that a tool may call unseen; the former again if there are none."""
+        from leafwing.commands.feeding import split_data
+
         real = self._real_data
-        return real.splits()[0] if self.source is None or real.split == "other" else real.real
+        if real.split == "all":  # --data names all images of the run
+            return split_data(replace(self.run.data, labelled=None), real.real)
+        return (real.splits()[0] if self.source is None or real.split == "other" else real.real), real.real
+
+    @property
+    def data(self) -> Dataset:
+        return self._parts[0]
 
     @property
     def labelled(self) -> Dataset:
-        return self.data if self.source is None else self.held_out
+        return self.held_out if self._real_data.split == "other" else self.data
 
-    @cached_property
+    @property
     def held_out(self) -> Dataset:
-        return self._real_data.real
+        return self._parts[1]
 
     @cached_property
     def conditions(self) -> dict[str, Any]:

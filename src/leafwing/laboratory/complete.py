@@ -34,6 +34,7 @@ from leafwing.laboratory.sheet import sheet
 from leafwing.model import Model
 from leafwing.pixels import images_to_tensor
 from leafwing.progress import ProgressCallback, no_progress
+from leafwing.quantities import plural
 
 Mask = Literal["random", "centre", "left", "grid"]
 MISSING, STRIDE = 0.8, 4
@@ -127,7 +128,7 @@ def complete(
         "judged": has_critic,
     }
     numbers = ", ".join(f"{name} {error[name]:.4f}" for name in ("completed", "blended", "nearest", "mean", "flat"))
-    words = [f"Median squared error in the hole over {n} images (pixels in [-1, 1]): {numbers}."]
+    words = [f"Median squared error in the hole over {plural(n, 'image')} (pixels in [-1, 1]): {numbers}."]
     if trained_on:
         words.append(
             f"The generator was trained on {trained_on} of them: complete others (`leafwing train --hold-out auto` holds some out)."
@@ -145,8 +146,8 @@ def complete(
     ]
     legend = (
         "Grey in the second row is missing. Completed: the sample that best matches the known pixels is pasted into the hole. "
-        f"Blended: the same with Poisson blending. Best random: the best of {POOL} random samples. Nearest training: the training "
-        "image closest in the known pixels. Mean fill: the mean known colour. Numbers are median squared errors in the hole."
+        f"Blended: the same with Poisson blending. Best random: the best of {max(POOL, starts)} random samples. Nearest training: the "
+        "training image closest in the known pixels. Mean fill: the mean known colour. Numbers are median squared errors in the hole."
     )
     title = f"Completed images, mask: {Path(mask).name}"
     image = sheet(title, rows, heads=targets.names[:COLUMNS], legend=legend)

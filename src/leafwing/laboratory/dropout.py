@@ -161,9 +161,10 @@ def dropout(
         ("random maps dropped", without_random.cpu()),
     ]
     words = [
-        f"{n_positive} of {len(order)} feature maps have a positive weight in a regression that tells inside from outside the boxes."
+        f"{n_positive} of {len(order)} feature maps {'has' if n_positive == 1 else 'have'} a positive weight in a regression that "
+        "tells inside from outside the boxes."
     ]
-    if not isnan(result["vanished"]):
+    if not isnan(result["vanished"]) and not isnan(relative_change(result)):
         words.append(
             f"Dropping them removes the object in {result['vanished']:.0%} of samples ({result['vanished_random']:.0%} for as many "
             f"random maps) and changes the rest {relative_change(result):.2f} times as much as dropping random maps."

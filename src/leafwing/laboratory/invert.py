@@ -32,9 +32,10 @@ from leafwing.laboratory.needs import ENCODER, IMAGES, LATENTS, needs
 from leafwing.laboratory.options import require_counts, require_weights
 from leafwing.laboratory.sheet import sheet
 from leafwing.metrics.features import Features
-from leafwing.metrics.own import composite_on_white
 from leafwing.model import Model
+from leafwing.pixels import composite_on_white
 from leafwing.progress import ProgressCallback, no_progress
+from leafwing.quantities import plural
 
 Method = Literal["adam", "lbfgs", "encoder", "hybrid"]
 METHODS: tuple[Method, ...] = ("adam", "lbfgs", "encoder", "hybrid")
@@ -131,8 +132,8 @@ def invert(
     }
     winner = min(methods, key=lambda name: error[name])
     words = [
-        f"The best method for {n} images is {TITLES[winner]}: median error {error[winner]:.4f}, against {error['random']:.4f} for "
-        f"the best of {POOL} random samples (mean squared error, pixels in [-1, 1])."
+        f"The best method for {plural(n, 'image')} is {TITLES[winner]}: median error {error[winner]:.4f}, against "
+        f"{error['random']:.4f} for the best of {max(POOL, starts)} random samples (mean squared error, pixels in [-1, 1])."
     ]
     if targets.left_out:
         words.append(
@@ -149,7 +150,7 @@ def invert(
     rows += [(f"{TITLES[name]}: {error[name]:.2g}", x[:COLUMNS].cpu()) for name, x in images.items()]
     legend = (
         f"Top: real images. Below: the most similar sample found by each method, with the method's median squared error. "
-        f"`best random` is the best of {POOL} random samples; the searches start from the best {starts}."
+        f"`best random` is the best of {max(POOL, starts)} random samples; the searches start from the best {starts}."
     )
     arrays = {f"latents_{name}": latents[name].cpu().numpy() for name in methods}
     arrays["latents"] = torch.stack([latents[name][i] for i, name in enumerate(best)]).cpu().numpy()

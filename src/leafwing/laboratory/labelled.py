@@ -17,7 +17,7 @@ from leafwing.laboratory.options import require_counts
 from leafwing.laboratory.sheet import Line, chart
 from leafwing.pixels import images_to_tensor
 from leafwing.progress import ProgressCallback
-from leafwing.quantities import check_seed
+from leafwing.quantities import check_seed, plural
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,6 +110,10 @@ def split_labelled(
     is_held_out = held_out is not data
     order, _ = held_out.epoch(seed, 0)
     n_test = min(test, len(order) if is_held_out and not keep_rest else len(order) // 2)
+    if n_test < 1:
+        raise LeafwingError(
+            f"{held_out.source}: {plural(len(order), 'image')} to test with, and at least 2 are needed: use --data FOLDER"
+        )
     pool = data.epoch(seed, 0)[0] if is_held_out else order[n_test:]
     split = LabelledSplit(data.spec.labels, data, pool, held_out, order[:n_test], order[n_test:], is_held_out)
     counts = np.bincount(split.labels(pool), minlength=len(split.names))

@@ -70,8 +70,9 @@ def of_protocol(protocol: Mapping[str, Any], names: Sequence[str]) -> list[str]:
             "the others looks nearly perfect. Without --data, only the held-out ones are used"
         )
     if 0 < n < MIN_FID_SAMPLES and "fid" in names:
+        what = "real images" if n < protocol["n_fake"] else "samples"
         texts.append(
-            f"with only {n:,} samples, FID is biased upwards: compare it only under the same protocol, and use KID, which is unbiased"
+            f"with only {n:,} {what}, FID is biased upwards: compare it only under the same protocol, and use KID, which is unbiased"
         )
     if 0 < (n := protocol.get("n_fake", 0)) < MIN_SCORED and "inception_score" in names:
         texts.append(f"with only {n:,} samples, the inception score is too low: compare it only under the same protocol")

@@ -173,7 +173,7 @@ def describe_winner(summary: Rows, ranking: Sequence[str], imbalance: str = "") 
         )
     best, other = first["final"][name], second["final"][name]
     difference = abs(best["median"] - other["median"])
-    tie = "" if name == ranking[0] else f", at an equal {ranking[0]} of {show(final_median(first, ranking[0]))}"
+    tie = "" if name == ranking[0] else f", with equal {ranking[0]} ({show(final_median(first, ranking[0]))})"
     counts = dict.fromkeys(map(describe_seeds, (first, second)))
     seeds = " and of ".join(counts)
     result = (
@@ -187,12 +187,12 @@ def describe_winner(summary: Rows, ranking: Sequence[str], imbalance: str = "") 
         )
     doubt, spread = doubt_of_lead(first, second, name), needed_lead(first, second, name)
     if spread is None:
-        single_seed = min(count_runs(first), count_runs(second)) < 2
+        single = next((row for row in (first, second) if count_runs(row) < 2), None)
         missing = f"{best['missing']} of {count_runs(first)} runs of {first['recipe']} ended without a final {name}"
         return (
             f"Inconclusive: {result}, but {doubt}.",
             f"The difference is {show(difference)}, with no spread over seeds to compare it with, because "
-            f"{'there is only one seed' if single_seed else missing}.",
+            f"{missing if single is None else describe_single(single)}.",
         )
     partial = f"; of {second['recipe']} over {describe_seeds(second, name)}" if other["spread"] is None else ""
     spread_text = f"the spread over seeds {show(spread)} (the larger interquartile range of the two{partial})"
@@ -203,6 +203,11 @@ def describe_winner(summary: Rows, ranking: Sequence[str], imbalance: str = "") 
         f"{first['recipe']} won{describe_concession(first)}: {result}.",
         f"The difference is {show(difference)}, {ratio}{spread_text}.",
     )
+
+
+def describe_single(row: Mapping[str, Any]) -> str:
+    """That the spread of a recipe is unknown because one run counts."""
+    return "there is only one seed" if row["runs"] == 1 else f"only one run of {row['recipe']} counts"
 
 
 def doubt_of_lead(first: Mapping[str, Any], second: Mapping[str, Any], name: str) -> str:
@@ -271,10 +276,21 @@ def describe_failures(runs: Rows, name: str) -> str:
     remarks = [
         *([f"{lacking} of {len(runs)} runs ended without a final {name}"] if lacking else []),
         *([f"{cut_short} of {len(runs)} runs hit the time limit"] if cut_short else []),
-        *([f"{too_short} of {len(runs)} runs are too short to judge ({describe_short_runs(runs)})"] if too_short else []),
+        *(
+            [
+                f"{too_short} of {len(runs)} runs {'is' if too_short == 1 else 'are'} too short to judge ({describe_short_runs(runs)})"
+            ]
+            if too_short
+            else []
+        ),
     ]
     if not failures and not remarks:
-        return f"No failures: all {len(runs)} runs finished and none collapsed."
+        every = (
+            "the only run finished and did not collapse"
+            if len(runs) == 1
+            else f"all {len(runs)} runs finished and none collapsed"
+        )
+        return f"No failures: {every}."
     if not failures:
         return f"No failures, but {' and '.join(remarks)}."
     if len(failures) <= MAX_LISTED:

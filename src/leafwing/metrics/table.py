@@ -34,6 +34,8 @@ from leafwing.quantities import show_count
 
 MIN_VARIETY = 0.25
 """Minimum diversity of the final samples, as a fraction of that of real images; less counts as mode collapse."""
+HUGE = 1e300
+"""Stands for infinity where quartiles are interpolated."""
 FAR_WORSE = 2.0
 """A final value this many times worse than the run's best one, with disjoint intervals, means that training collapsed."""
 
@@ -199,7 +201,7 @@ def run_row(result: RunResult, measures: Mapping[str, Better]) -> dict[str, Any]
     final = checkpoints[-1] if checkpoints and result.status == "finished" else None
     no_values: dict[str, float | None] = dict.fromkeys(measures)
     collapse = "" if result.too_short else collapse_reason(result, measures, best, final)
-    late = f"hit the time limit at {result.images / result.total:.0%} of its images" if result.cut_short else ""
+    late = f"hit the time limit at {100 * result.images // result.total}% of its images" if result.cut_short else ""
     short = f"too short to judge: {result.steps} generator steps, fewer than {MIN_STEPS}" if result.too_short else ""
     return {
         "recipe": result.recipe,
@@ -332,11 +334,8 @@ def spread(values: Sequence[float]) -> float | None:
     """The interquartile range (quartiles at (n + 1) / 4 and 3 (n + 1) / 4); None for fewer than two values or an infinite range."""
     if len(values) < 2:
         return None
-    try:
-        low, _, high = quantiles(values, n=4)
-    except ValueError:  # inf - inf
-        return None
-    return number(high - low)
+    low, _, high = quantiles([min(max(value, -HUGE), HUGE) for value in values], n=4)  # 0 times infinity is no number
+    return number(high - low) if max(abs(low), abs(high)) < HUGE / 8 else None
 
 
 def sort_key(values: Mapping[str, float | None], measures: Mapping[str, Better]) -> tuple[float, ...]:

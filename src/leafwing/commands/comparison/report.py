@@ -13,6 +13,7 @@ import msgspec
 from leafwing import files, health
 from leafwing.commands.comparison.plan import ComparedRecipe, ComparisonPlan
 from leafwing.commands.comparison.record import Record
+from leafwing.commands.comparison.speed import MARGIN
 from leafwing.errors import LeafwingError
 from leafwing.machine import cores, processor, versions
 from leafwing.quantities import plural, show_count, show_duration
@@ -375,9 +376,9 @@ def describe_limit(plan: ComparisonPlan) -> str:
         return ""
     time = plural(minutes, "minute")
     if plan.conditions.images:
-        return f" or takes {time}"
+        return f", or for {time} at most"
     unit = " of CPU time" if plan.device == "cpu" else ""
-    return f", which is {time}{unit} at the speed that was measured first"
+    return f", {MARGIN:.0%} of what fits into {time}{unit} at the speed that was measured first"
 
 
 def log_lines(record: Record, result: RunResult) -> list[dict[str, Any]]:
