@@ -24,7 +24,7 @@ ARROWS: dict[str, set[str]] = {
     "errors": set(),
     "fields": {"errors", "pixels", "quantities"},
     "clock": set(),
-    "optimisers": {"clock"},
+    "optimisers": {"clock", "errors"},
     "game": {"errors", "fields", "clock", "optimisers"},
     "conditions": {"errors", "fields", "game", "pixels"},
     "quantities": {"errors"},

@@ -204,7 +204,12 @@ def test_the_length_follows_from_speed_and_time() -> None:
     choice = choose(Facts("images", 5_000, seconds=600.0), constant(123.4))
     assert choice.settings["images"] == 70_000  # 123.4 x 600 x 0.95, rounded down to two digits
     assert choice.settings["time"] == 600.0
-    assert choose(Facts("images", 5_000), constant(1e6)).settings["images"] == rule.MOST
+    most = choose(Facts("images", 5_000), constant(1e6))
+    assert most.settings["images"] == rule.MOST
+    assert (
+        most.reasons[-1]
+        == "3M images, the most that are recommended: about 3 s on this machine, each picture about 600 times"
+    )
     assert choose(Facts("images", 5_000), constant(1e-9)).settings["images"] == 1
     assert not {"images", "time"} & choose(Facts("images", 5_000, images=1_000), never).settings.keys()
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from leafwing.clock import Clock, Scheduled, at
+from leafwing.errors import LeafwingError
 
 if TYPE_CHECKING:
     import torch
@@ -54,6 +55,10 @@ class Adam:
     eps: float = 1e-8
     weight_decay: float = 0.0
     l2: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.weight_decay and self.l2:
+            raise LeafwingError("Adam: weight_decay and l2 are two forms of one thing: choose one")
 
     @property
     def on_host(self) -> bool:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,10 +28,10 @@ from tiny import THREADS, batches, build, first_data, load, same, tensors
 SPEC = DataSpec.images(16, 16)
 
 
-def augmentation(text: str, planned: int = 1000, channels: int = 3) -> Augmentation:
+def augmentation(text: str, planned: int = 1000, channels: Sequence[int] = (3,)) -> Augmentation:
     option = parse(text)
     assert option is not None
-    return Augmentation(option, [channels], planned)
+    return Augmentation(option, channels, planned)
 
 
 def train(
@@ -202,7 +203,7 @@ def test_where_nothing_is_left_transparent_images_are_transparent(option: str) -
     """Of pairs each has a transparency, and the fourth channel of colour and grey is none."""
     torch.manual_seed(0)
     for channels, further in ((2, 4), (4, 2), (3, 1), (1, 3)):
-        made = augmentation(option, channels=channels)
+        made = augmentation(option, channels=(channels, further))
         images, beside = made(torch.full((50, channels, 16, 16), 0.5), torch.full((50, further, 16, 16), 0.5))
         empty = images[:, :1] == 0
         assert 0.01 < empty.float().mean() < 0.3
@@ -249,6 +250,7 @@ def test_classes_of_pixels_are_moved_with_their_images(turn: int) -> None:
     for image, beside in shown:
         assert torch.equal(image[:, :1], beside[:, :1])
         assert not torch.equal(beside, maps)
+        assert beside.min() == 0, "the second class is no transparency"
 
 
 def test_points_are_refused(tmp_path: Path) -> None:

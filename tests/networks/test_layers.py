@@ -49,6 +49,14 @@ def test_virtual_batch_norm_uses_only_the_reference_and_the_sample() -> None:
     assert torch.allclose(out[10:11], (x[10:11] - mean) / (var + 1e-5).sqrt(), atol=1e-5)
 
 
+def test_virtual_batch_norm_has_its_moments_in_fp32() -> None:
+    torch.manual_seed(0)
+    layer, x = VirtualBatchNorm(3, 8), (20 + torch.randn(12, 3, 8, 8)).bfloat16()
+    out = layer(x)
+    assert out.dtype == torch.bfloat16
+    assert torch.allclose(out.float(), layer(x.float()), rtol=2**-7, atol=1e-3), "rounded once, at the end"
+
+
 def test_a_generator_with_a_reference_batch_computes_samples_independently() -> None:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Unflatten(1, (4, 1, 1)), nn.ConvTranspose2d(4, 2, 4), VirtualBatchNorm(2, 6))

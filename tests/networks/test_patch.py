@@ -79,3 +79,10 @@ def test_each_scale_has_its_own_critic_and_counts_alike() -> None:
 def test_patches_must_fit_the_smallest_scale() -> None:
     with pytest.raises(LeafwingError, match="patch=70"):
         MultiScale(DataSpec.images(32, 32), 2, patch=70)
+
+
+def test_too_many_scales_are_named() -> None:
+    with pytest.raises(LeafwingError, match=r"scales=4: images of 4x4 are too small for patches of 16 pixels: use fewer"):
+        MultiScale(DataSpec.images(32, 32), 4, patch=16)
+    with pytest.raises(LeafwingError, match="images of 2x2 are too small for a discriminator of patches"):
+        Critic(DataSpec.images(2, 2))

@@ -63,3 +63,11 @@ def test_parts_of_a_batch_are_stored_and_replaced_like_the_whole(size: int, firs
                 shown.append(parts(x[rows]))
         assert torch.equal(torch.cat(shown), expected)
         assert torch.equal(parts.fakes, whole.fakes)
+
+
+def test_of_a_batch_larger_than_the_history_none_is_lost_or_shown_twice() -> None:
+    torch.manual_seed(0)
+    history = History(8, (1,))
+    shown = torch.cat([history(torch.arange(20 * step, 20 * step + 20.0)[:, None]) for step in range(50)])
+    seen = torch.cat([shown, history.fakes]).flatten().tolist()
+    assert sorted(seen) == sorted([*range(1000), *range(8)]), "those that filled it are shown, and stored"

@@ -88,6 +88,8 @@ def test_without_the_package_pixels_are_compared(monkeypatch: pytest.MonkeyPatch
     game = build("fastgan", SPEC, distance="auto")
     assert game.resolved == {"distance": "pixels"}
     assert lite0.PACKAGE in game.notes[0]
+    assert not build("fastgan", SPEC, distance="auto", rebuild=0.0).notes, "nothing is compared"
+    assert not build("fastgan", SPEC, distance="pixels").notes, "as chosen"
 
 
 @pytest.mark.parametrize("recipe", ["fastgan", "projected"])

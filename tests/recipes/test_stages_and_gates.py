@@ -18,7 +18,7 @@ import leafwing
 from leafwing import recipes
 from leafwing.engine import Engine, choose
 from leafwing.engine.augmentation import Augmentation, parse
-from leafwing.game import Clock, DataSpec, Game, Nets, Round
+from leafwing.game import Batch, Clock, DataSpec, Game, Nets, Round
 from leafwing.loop import Training
 from leafwing.model import Model
 from leafwing.progress import Reporter
@@ -294,3 +294,16 @@ def test_d_has_the_same_loss_in_the_discrete_form() -> None:
     r = Round(game.nets, torch.ones(2), torch.zeros(2), lambda x: 2 * x)
     expected = softplus(torch.tensor(-2.0)) + softplus(torch.tensor(0.0))
     assert game.turns[0].losses[0].loss(r).item() == pytest.approx(expected.item())
+
+
+def test_binary_samples_can_be_searched_and_scored_in_the_discrete_form() -> None:
+    game = build("bgan", discrete=True, draws=4)
+    latents = game.abilities.outputs[0].prior(3).requires_grad_()  # type: ignore[misc]
+    shown = game.abilities.outputs[0].make(game.nets, Batch({"latent": latents}), Clock(total=1))
+    assert {*shown.unique().tolist()} <= {-1.0, 1.0}
+    assert torch.equal(shown, 2 * (game.nets.G(latents) > 0).float() - 1)
+    assert torch.autograd.grad(shown.sum(), latents)[0].abs().sum() > 0
+    assert game.abilities.judge is not None
+    grey = torch.linspace(-0.9, 0.8, shown[0].numel()).view_as(shown[:1])
+    scored = game.abilities.judge(game.nets, grey, Batch({}))
+    assert torch.equal(scored, game.abilities.judge(game.nets, 2 * (grey > 0).float() - 1, Batch({})))

@@ -90,6 +90,14 @@ def test_semantic_critics_judge_reals_and_translations_by_their_own_classes() ->
         assert values["adversarial"] == pytest.approx(float(expected), rel=1e-4)
 
 
+def test_the_health_of_both_directions_is_judged_by_the_classes_of_each_image() -> None:
+    game = build("sggan_gradient", BOTH)
+    nets, batch = game.nets, batches(BOTH, game)(0, 4)
+    r, _ = losses(game, turn_of(game, "G F"), batch)
+    assert torch.allclose(r.real_score, nets.D_image(batch.image, batch.segmentation), atol=1e-5)
+    assert torch.allclose(r.back.real_score, nets.D_input(batch.input, batch.input_segmentation), atol=1e-5)
+
+
 def test_earlier_translations_keep_their_classes() -> None:
     game = build("sggan_gradient", BOTH, pool=4)
     for images in range(0, 40, 4):

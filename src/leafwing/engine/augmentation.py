@@ -142,7 +142,7 @@ class Augmentation(nn.Module):
             leaves_nothing = self.option.kind == "diff" and {*self.option.changes} != {"color"}
             if leaves_nothing:
                 images = augment.add_to_transparency(images, 1)
-                beside = None if beside is None else augment.add_to_transparency(to_fp32(beside), 1)
+                beside = None if beside is None else self._add_to_transparency(to_fp32(beside), 1)
             for colour, change in self._changes():
                 if beside is None or colour:
                     images = change(images)
@@ -150,13 +150,17 @@ class Augmentation(nn.Module):
                     images, beside = change(torch.cat([images, to_fp32(beside)], 1)).split([channels, beside.shape[1]], 1)
             if leaves_nothing:
                 images = augment.add_to_transparency(images, -1)
-                beside = None if beside is None else augment.add_to_transparency(beside, -1)
+                beside = None if beside is None else self._add_to_transparency(beside, -1)
             if self.option.probability < 1:
                 chosen = augment.gate(images, self.option.probability)[:, None, None, None]
                 images = torch.where(chosen, images, before)
                 if beside is not None and beside_before is not None:
                     beside = torch.where(chosen, beside, to_fp32(beside_before))
         return images if beside is None else (images, beside)
+
+    def _add_to_transparency(self, beside: Tensor, number: float) -> Tensor:
+        """What stands beside images: if it may be images, likewise; class maps and contrasts have no transparency."""
+        return augment.add_to_transparency(beside, number) if beside.shape[1] in self.channels else beside
 
     def _changes(self) -> list[tuple[bool, Callable[[Tensor], Tensor]]]:
         """The changes in order, and whether each concerns colours only."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from leafwing.errors import LeafwingError
-from leafwing.game import DataSpec
+from leafwing.game import DataSpec, to_fp32
 
 
 class Maxout(nn.Module):
@@ -91,6 +91,7 @@ class VirtualBatchNorm(nn.Module):
         self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
+        before, x = x.dtype, to_fp32(x)  # the variance is a small difference of large numbers
         moments = x.mean((2, 3), keepdim=True), x.square().mean((2, 3), keepdim=True)
         share = 1 / (self.reference + 1)
         mean, square = (
@@ -103,7 +104,7 @@ class VirtualBatchNorm(nn.Module):
             for moment in moments
         )
         scale = self.weight[:, None, None] * (square - mean.square()).clamp_min(0).add(1e-5).rsqrt()
-        return (x - mean) * scale + self.bias[:, None, None]
+        return ((x - mean) * scale + self.bias[:, None, None]).to(before)
 
 
 class WithReferenceBatch(nn.Module):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate
 
-from leafwing.errors import InvalidOption
+from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.game import DataSpec
 from leafwing.networks.layers import dcgan_weights, make_norm
 from leafwing.pixels import pool
@@ -59,7 +59,9 @@ class Critic(nn.Module):
     ) -> None:
         super().__init__()
         patch = patch or default_patch(data)
-        if patch not in (sizes := usable(data)):
+        if not (sizes := usable(data)):
+            raise LeafwingError(f"images of {data.height}x{data.width} are too small for a discriminator of patches")
+        if patch not in sizes:
             raise InvalidOption(
                 "patch",
                 patch,
@@ -93,7 +95,7 @@ class MultiScale(nn.Module):
         inputs, patch, width, options: see `Critic`.
 
     Raises:
-        LeafwingError: no such patch size, or one too large for the smallest images.
+        LeafwingError: no such patch size, or too many scales for it.
     """
 
     def __init__(
@@ -102,6 +104,12 @@ class MultiScale(nn.Module):
         super().__init__()
         patch = patch or default_patch(data)
         sizes = [DataSpec.images(data.height >> i, data.width >> i, data.channels) for i in range(scales)]
+        if patch in usable(data) and patch not in usable(sizes[-1]):
+            raise InvalidOption(
+                "scales",
+                scales,
+                f"images of {sizes[-1].height}x{sizes[-1].width} are too small for patches of {patch} pixels: use fewer",
+            )
         self.critics = nn.ModuleList(Critic(size, inputs, patch, width, **options) for size in sizes)
 
     def forward(self, image: Tensor, *conditions: Tensor) -> Tensor:

@@ -34,7 +34,7 @@ SMALL = 32
 MARGIN = 0.95
 """Share of the time that is planned: the measured speed is uncertain, and checkpoints and samples take time too."""
 MOST = 3_000_000
-"""The longest training in images, assumed: the longest that was measured has 200,000."""
+"""The longest training in images, assumed: the longest that was measured has 403,456."""
 MANY_POINTS = 2_000_000
 """The longest training on points. Their networks are so small that this takes minutes."""
 AVERAGED = 10_000
@@ -210,13 +210,18 @@ def with_length(choice: Choice, facts: Facts, speed: Callable[[Choice], float]) 
     """A choice with the number of images, as many as the time allows if the user has not set it, and what follows from it."""
     if facts.images is None:
         most = MANY_POINTS if facts.kind == "points" else MOST
-        images = min(most, max(1, round(speed(choice) * facts.seconds * MARGIN)))
+        possible = max(1, round(speed(choice) * facts.seconds * MARGIN))
+        images = min(most, possible)
         images -= images % 10 ** max(0, len(str(images)) - 2)
+        if possible > most:
+            seconds = max(1, round(facts.seconds * most / possible))
+            why = (
+                f"{show_count(images)} images, the most that are recommended: about {show_duration(seconds)} on this machine"
+            )
+        else:
+            why = f"{show_duration(facts.seconds)} of training: this machine shows about {show_count(images)} images"
         epochs = images / facts.pictures
-        why = (
-            f"{show_duration(facts.seconds)} of training: this machine shows about {show_count(images)} images, each picture about "
-            f"{epochs:,.{0 if epochs >= 10 else 1}f} times"
-        )
+        why += f", each picture about {epochs:,.{0 if epochs >= 10 else 1}f} times"
         if facts.kind == "images" and images + facts.before < RECOGNISABLE:
             why += f"; {EXPECTATION}"
         elif facts.kind == "images" and images + facts.before < MANY_RECOGNISABLE:

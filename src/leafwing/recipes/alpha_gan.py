@@ -54,7 +54,7 @@ def alpha_gan(
         beta1: Adam's beta1.
         beta2: Adam's beta2.
         n_generator: updates of E and G per round.
-        n_critic: updates of D and C per round.
+        n_critic: updates of D and C per round, all of them on one batch.
         ema: half-life of the EMA of G's and E's weights, in images; 0 disables it, as in the paper.
         batch: batch size (real images per update).
     """

