@@ -325,8 +325,7 @@ def _built_in_report(name: str, options: Options, input: str | None, fields: str
     if data.spec.points:
         report = SourceReport(name, _POINTS, len(data), len(data), options=data.options, notes=[BUILT_IN[name]])
         report.advice.append(
-            f"Points with {len(modes(name))} known modes (sigma {sigma(name):g}), to show which modes a GAN misses. "
-            "Start with recipe gan."
+            f"Points with {len(modes(name))} known modes (sigma {sigma(name):g}), to show which modes a GAN misses."
         )
         return report
     notes = [BUILT_IN[name.partition(":")[0]], *data.notes]
