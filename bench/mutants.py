@@ -164,7 +164,7 @@ def imports(path: Path) -> frozenset[str]:
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return frozenset(name for name in names if name.startswith("leafwing."))
+    return frozenset(name for name in names if name.split(".")[0] == "leafwing")
 
 
 def dotted(file: str) -> str:

@@ -26,6 +26,7 @@ from leafwing.fields import (
     describe_kind,
     plural,
 )
+from leafwing.pixels import Window
 
 N = 6
 CAPTION = Caption(("a", "left", "red", "right", "star"), 4)
@@ -122,6 +123,19 @@ def test_mirroring_exchanges_points_whose_names_differ_in_left_and_right(names: 
     expected = points[:, order]
     expected[..., 0] = 1 - expected[..., 0]
     assert torch.equal(Keypoints(names).mirror(points), expected)
+
+
+@pytest.mark.parametrize(
+    ("place", "cropped", "is_visible"),
+    [((4, 4), (0.5, 0.5), 1), ((0, 8), (0, 1), 1), ((9, 4), (1, 0.5), 0), ((4, -1), (0.5, 0), 0), ((-2, 12), (0, 1), 0)],
+)
+def test_points_outside_of_a_window_are_at_its_edge_and_invisible(
+    place: tuple[float, float], cropped: tuple[float, float], is_visible: int
+) -> None:
+    """Places in pixels of a window of 8x8 whose corner is at (4, 4) of an image of 16x16."""
+    window = Window(torch.tensor([4]), torch.tensor([4]), 8, 8, (16, 16))
+    point = torch.tensor([[[(4 + place[0]) / 16, (4 + place[1]) / 16, 1]]])
+    assert Keypoints(("beak",)).crop(point, window).flatten().tolist() == pytest.approx([*cropped, is_visible])
 
 
 def test_one_of_several_captions_is_chosen() -> None:

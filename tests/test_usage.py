@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -143,3 +144,32 @@ def test_the_help_of_train_is_short_and_names_the_long_one(
 def test_a_run_folder_below_a_file_is_refused_before_training(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["train", "photos", "--out", "film.mp4/run"]) == 4
     assert "film.mp4 is a file, not a folder; choose another --out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_switches_are_off_unless_they_are_named(name: str) -> None:
+    arguments = cli.commands_for([name])[name].assemble_argument_collection()
+    assert not [
+        argument.name for argument in arguments if argument.hint in (bool, bool | None) and argument.field_info.default
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "groups"),
+    [
+        ("train x --recipe dcgan", "Arguments, Most used options, Options of dcgan"),
+        ("resume", "Arguments, Data, Training, Run folder, Output, Machine"),
+        ("sample", "Arguments, Run folder, Output, Machine"),
+        ("prepare", "Arguments, Data, Filters, Output"),
+        ("show", "Arguments, Data, Training, Output"),
+        ("evaluate", "Arguments, Data, Metrics, Run folder, Output, Machine"),
+        (
+            "compare x --recipes dcgan,lsgan",
+            "Arguments, Data, Options of dcgan and lsgan, Training, Metrics, Output, Machine",
+        ),
+        ("explore", "Arguments, Conditions, Comparison of images, Run folder, Output, Machine"),
+    ],
+)
+def test_help_has_the_options_in_groups_in_this_order(words: str, groups: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run([*words.split(), "--help"]) == 0
+    assert ", ".join(re.findall(r"^╭─ (.*?) ─", capsys.readouterr().out, re.MULTILINE)) == groups
