@@ -66,14 +66,15 @@ test-machines: .venv/dev
 	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX512_CORE $(MACHINE) -n auto -k 'each_turn and fp32 or golden' tests/engine/test_equality.py tests/test_golden.py
 	LEAFWING_TEST_THREADS=2 OMP_WAIT_POLICY=passive $(MACHINE) -k 'each_turn and fp32' tests/engine/test_equality.py
 
-# make test-versions TORCH=2.14.1: the tests with another torch version, in a separate environment.
+# make test-versions TORCH=2.14.1, or PYTHON=python3.13, or both: the tests with other versions, in a separate environment.
+OTHER = .venv-$(notdir $(PYTHON))$(TORCH:%=-torch-%)
 test-versions:
-	test -n '$(TORCH)' || { echo 'usage: make test-versions TORCH=2.14.1'; exit 2; }
-	test -x .venv-torch-$(TORCH)/bin/python || $(PYTHON) -m venv .venv-torch-$(TORCH)
-	grep -v '^torch==' constraints.txt > .venv-torch-$(TORCH)/constraints.txt
-	.venv-torch-$(TORCH)/bin/python -m pip install --quiet --disable-pip-version-check \
-		-c .venv-torch-$(TORCH)/constraints.txt 'torch==$(TORCH)' -e '.[all,dev]'
-	.venv-torch-$(TORCH)/bin/python -m pytest -n auto -m 'not slow'
+	test -n '$(TORCH)$(filter-out python3,$(PYTHON))' || { echo 'usage: make test-versions [TORCH=2.14.1] [PYTHON=python3.13]'; exit 2; }
+	test -x $(OTHER)/bin/python || $(PYTHON) -m venv $(OTHER)
+	grep $(if $(TORCH),-v '^torch==',.) constraints.txt > $(OTHER)/constraints.txt
+	$(OTHER)/bin/python -m pip install --quiet -c $(OTHER)/constraints.txt $(TORCH_INDEX) 'torch$(TORCH:%===%)'
+	$(OTHER)/bin/python -m pip install --quiet -c $(OTHER)/constraints.txt -e '.[all,dev]'
+	$(OTHER)/bin/python -m pytest -n auto -m 'not slow'
 
 check: .venv/dev
 	$(BIN)/ruff check .

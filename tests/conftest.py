@@ -1,18 +1,39 @@
-"""Fixtures of all tests: a separate cache, one CPU thread, short measurements, and small data."""
+"""Fixtures of all tests: a separate cache, the CPU, one thread, a fixed seed, short measurements, and small data."""
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis
 
 if TYPE_CHECKING:
     import torch
 
     from leafwing.game import Batch, DataSpec
+
+
+# The same examples at each run, and no time limits: a failure should be the same the next time.
+hypothesis.register_profile(
+    "fixed", derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
+hypothesis.load_profile("fixed")
+
+OF_OTHERS = ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
+"""Variables of consoles and launchers, which the program obeys."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Hides GPUs, unless tests are selected by `-m gpu`: the others are for the CPU. Processes that tests start inherit that."""
+    if "gpu" not in config.option.markexpr.replace("not gpu", ""):
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    for name in OF_OTHERS:
+        os.environ.pop(name, None)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -37,20 +58,32 @@ def short_measurements() -> None:
 
 @pytest.fixture(autouse=True)
 def settings() -> Iterator[None]:
-    """Sets the number of threads before each test, and checks afterwards that it restored torch's settings.
+    """Sets seed and number of threads before each test, and checks afterwards that it restored settings that others would see.
 
     One thread, because the rounding of sums depends on the number, and parallel tests must not compete for cores;
     LEAFWING_TEST_THREADS overrides it. Tests that do not use torch do not import it.
     """
     if (torch := sys.modules.get("torch")) is not None:
         torch.set_num_threads(int(os.environ.get("LEAFWING_TEST_THREADS", "1")))
+        torch.manual_seed(0)
+        if torch.backends.mps.is_available():
+            torch.backends.mps.is_available = lambda: False
+    before = settings_of_the_process()
     yield
+    assert settings_of_the_process() == before, "this test changed the environment or a signal handler"
     if (torch := sys.modules.get("torch")) is not None:
         state = (torch.get_default_dtype(), torch.is_grad_enabled(), torch.is_inference_mode_enabled())
         assert state == (torch.float32, True, False), "this test changed settings of torch"
         assert torch.backends.mkldnn.enabled
         assert not torch.is_autocast_enabled("cpu")
         assert not torch.are_deterministic_algorithms_enabled()
+
+
+def settings_of_the_process() -> tuple[dict[str, str], list[object]]:
+    """The environment, without what pytest changes, and the handlers of the signals that stop a training."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
+    names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
+    return environment, [signal.getsignal(getattr(signal, name)) for name in names if hasattr(signal, name)]
 
 
 @pytest.fixture

@@ -103,6 +103,8 @@ def test_standard_output_is_escaped(monkeypatch: pytest.MonkeyPatch, capsys: pyt
         return 0
 
     monkeypatch.setattr(cli, "run", show)
+    monkeypatch.setattr(cli, "stop_like_ctrl_c", lambda: None)
+    monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
     with pytest.raises(SystemExit):
         cli.main(["doctor"])
     assert capsys.readouterr().out == "class \\u001b[31m\n"

@@ -106,7 +106,8 @@ def test_other_signals_end_a_command_like_ctrl_c(number: int, monkeypatch: pytes
 @pytest.mark.parametrize(("word", "policy"), [("walk", "passive"), ("evaluate", "passive"), ("train", "active")])
 def test_threads_of_commands_that_do_not_train_do_not_spin(word: str, policy: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where other programs use the cores, they slow each other down."""
-    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    monkeypatch.setenv("OMP_WAIT_POLICY", "")  # so that it is restored
+    monkeypatch.delenv("OMP_WAIT_POLICY")
     monkeypatch.setattr(cli, "run", lambda words: os.environ.get("OMP_WAIT_POLICY", "active") != policy)
     monkeypatch.setattr(cli, "stop_like_ctrl_c", lambda: None)
     for name in ("stdout", "stderr"):
@@ -114,7 +115,6 @@ def test_threads_of_commands_that_do_not_train_do_not_spin(word: str, policy: st
     with pytest.raises(SystemExit) as code:
         cli.main([word])
     assert not code.value.code
-    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
 
 
 def test_a_command_under_nohup_outlives_its_terminal(number: int) -> None:
