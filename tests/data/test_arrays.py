@@ -158,3 +158,15 @@ def test_labels_of_an_array_can_be_left_out(tmp_path: Path) -> None:
         load(tmp_path / "set.npz", labels="folders")
     (tmp_path / "zip.npy").write_bytes((tmp_path / "set.npz").read_bytes())
     assert len(load(tmp_path / "zip.npy")) == 6
+
+
+def test_the_same_bytes_in_another_shape_are_other_images(tmp_path: Path) -> None:
+    """Alone, and joined with others; square arrays are known by the same fingerprint as in earlier versions."""
+    square = save(tmp_path / "square.npy", COLOUR.reshape(-1)[: 4 * 16 * 16 * 3].reshape(4, 16, 16, 3))
+    for joined in ([], [square]):
+        seen = set()
+        for shape in ((6, 20, 24, 3), (6, 24, 20, 3), (6, 40, 12, 3)):
+            data = load([save(tmp_path / "images.npy", COLOUR.reshape(shape)), *joined], size=20, fit="stretch")
+            seen.add((data.fingerprint, data.array.tobytes()))
+        assert len({fingerprint for fingerprint, _ in seen}) == len({pixels for _, pixels in seen}) == 3
+    assert load(square, size=16).fingerprint == "36155fc007f6bac79bfd60c8ad8e0a34d24453334fa94fdd6eee7edd61bef1e8"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import struct
 import zlib
@@ -273,3 +274,19 @@ def test_files_are_read_with_their_plugin(tmp_path: Path, plugin: str, format: s
         assert [opened.height, opened.width] == upright
         header = pictures.header(files["turned"])
         assert [header.height, header.width] == upright
+
+
+@pytest.mark.parametrize(("format", "plugins"), [("WEBP", ("WEBP",)), ("AVIF", pictures.PLUGINS)])
+def test_a_format_that_can_be_read_later_is_read_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: str, plugins: tuple[str, ...]
+) -> None:
+    """Whether the files have the same times as before or not, and whether a plugin reads it or Pillow itself."""
+    source = put(tmp_path / "set", fill(6) | {f"x.{format.lower()}": encoded(picture(9, 40, 40), format)})
+    every = pictures._formats()
+    monkeypatch.setattr(pictures, "PLUGINS", plugins)
+    with monkeypatch.context() as before:
+        before.setattr(pictures, "_formats", lambda: tuple(name for name in every if name != format))
+        assert (len(load(source, size=40)), len(load(source, size=40).rejects)) == (6, 1)
+    assert (len(load(source, size=40)), load(source, size=40).rejects) == (7, [])
+    os.utime(source / "0.png", (0, 0))
+    assert len(load(source, size=40)) == 7

@@ -234,6 +234,7 @@ def listing_signature(listings: Sequence[Listing], options: Options, input: str 
     key += (options.crop_from, options.bits) if options.crop_from or options.bits else ()
     key += (options.levels, options.input_levels) if options.levels or options.input_levels else ()
     key += (options.labels,) if options.labels else ()
+    key += (special,) if (special := pictures.special_formats()) else ()
     return sources.signature(path, listings[0].files, key if input is None else (*key, input, derive.VERSION))
 
 
@@ -246,7 +247,10 @@ def resolved_options(options: Mapping[str, Any]) -> Options:
 def fingerprint_of(surveyed: SurveyedSource) -> str:
     """The fingerprint of the pack of a source."""
     source = surveyed.source
-    return reading.fingerprint(surveyed.infos, surveyed.target, VERSION, source.attributes, source.fields, surveyed.input)
+    raw = [part.raw for part in source.parts or (source,)]
+    return reading.fingerprint(
+        surveyed.infos, surveyed.target, VERSION, source.attributes, source.fields, surveyed.input, raw
+    )
 
 
 def check_built_in(path: Place, options: Options) -> None:

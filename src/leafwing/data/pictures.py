@@ -32,6 +32,10 @@ SUFFIXES = frozenset({
     ".pbm", ".pnm", ".jp2", ".j2k", ".heic", ".heif", ".jxl",
 })  # fmt: skip
 """File extensions of images, in lower case."""
+PLUGINS = ("HEIF", "JXL")
+"""Those of the formats that are read only with a plugin."""
+WITHOUT_AVIF = "no AVIF"
+"""What `special_formats` has where Pillow was built without AVIF."""
 GREY_MODES = frozenset({"1", "L", "LA", "La", "LA;16", "I", "I;16", "I;16L", "I;16B", "I;16N", "F"})
 DEEP_FORMATS = frozenset({"PNG", "PPM"})
 """Formats in which Pillow's mode I is unsigned with 16 bits."""
@@ -560,6 +564,12 @@ def _formats() -> tuple[str, ...]:
     Image.init()
     formats.register_plugins()
     return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def special_formats() -> tuple[str, ...]:
+    """What this installation reads more or less than a usual one: the `PLUGINS` that it has, and `WITHOUT_AVIF`."""
+    plugins = tuple(name for name in PLUGINS if name in _formats())
+    return plugins if "AVIF" in _formats() else (*plugins, WITHOUT_AVIF)
 
 
 def _looks_like_image(data: bytes) -> bool:

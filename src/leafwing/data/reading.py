@@ -241,16 +241,23 @@ def fingerprint(
     attributes: Sequence[str] = (),
     fields: Mapping[str, Field] | None = None,
     input: Input | None = None,
+    raw: Sequence[tuple[int, ...] | None] = (),
 ) -> str:
     """A hash of everything that determines a pack: names, contents, labels, attributes, further fields, inputs, options, format
-    version."""
-    # Without attributes, further fields or an input the fingerprint is the same as in versions that had none.
+    version; `raw` is that of the source, or of each that it joins."""
+    # Without attributes, further fields or an input the fingerprint is the same as in versions that had none, and so are those of
+    # formats that every installation reads and of square arrays.
     names: list[Any] = [list(attributes)] if attributes else []
     names += [{name: kind.as_dict() for name, kind in fields.items()}] if fields else []
     names += [input.as_dict()] if input else []
     both = [header for info in infos for header in (info.header, info.input and info.input.header) if header]
     names += ["sRGB"] if any(header.profile for header in both) else []  # earlier versions did not convert
     names += ["white is zero"] if any(header.negative for header in both) else []  # nor invert
+    names += [{"plugins": plugins}] if (plugins := sorted({header.format for header in both} & {*pictures.PLUGINS})) else []
+    names += [pictures.WITHOUT_AVIF] if _lacks_avif(infos) else []
+    names += (
+        [{"raw": raw}] if any(shape and shape[0] != shape[1] for shape in raw) else []
+    )  # equal bytes may be of other shapes
     digest = hashlib.sha256(json.dumps([version, target.as_dict() | {"background": target.rgb}, *names]).encode())
     for info in infos:
         values: list[Any] = [list(info.entry.attributes)] if attributes else []
@@ -258,6 +265,14 @@ def fingerprint(
         values += [[info.input.entry.name, info.input.sha256]] if info.input else []
         digest.update(json.dumps([info.entry.name, info.sha256, info.entry.label, *values]).encode())
     return digest.hexdigest()
+
+
+def _lacks_avif(infos: Sequence[EntryInfo]) -> bool:
+    """Whether some files are not read because Pillow was built without AVIF."""
+    if pictures.WITHOUT_AVIF not in pictures.special_formats():
+        return False
+    unread = [part.entry.name for info in infos for part in (info, info.input) if part and part.failure]
+    return any(name.lower().endswith(".avif") for name in unread)
 
 
 def _large_alone(entry: Entry) -> AbstractContextManager[Any]:
