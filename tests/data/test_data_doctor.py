@@ -178,3 +178,26 @@ def test_the_same_picture_in_two_classes_is_an_error_of_the_labels(tmp_path: Pat
     report = doctor(source, size=16)
     assert report.contradictions == [["a/1.png", "b/3.png"]]
     assert any("a/1.png = b/3.png" in line and "labels" in line for line in report.advice)
+
+
+def test_a_list_of_pairs_is_found_by_its_path_as_in_training(tmp_path: Path) -> None:
+    source = write(tmp_path / "set", ["A/0.png", "A/1.png", "B/0.png", "B/1.png"])
+    for folder in (source, tmp_path):
+        (folder / "pairs.csv").write_text("input,image\nA/0.png,B/0.png\nA/1.png,B/1.png\n")
+    assert doctor(source, input=source / "pairs.csv").pairs["count"] == 2
+    with pytest.raises(LeafwingError, match="a list of pairs lies in SOURCE"):
+        doctor(source, input=tmp_path / "pairs.csv")
+
+
+def test_the_first_of_two_sources_is_read_as_in_training(tmp_path: Path) -> None:
+    """The levels of inputs are not its own, and its images keep 16 bits by default."""
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for i in range(3):
+            pixels = np.arange(1600, dtype=np.uint16).reshape(40, 40) * (i + 1)
+            (tmp_path / name / f"{i}.png").write_bytes(encoded(pixels))
+    how: dict[str, Any] = {"input": tmp_path / "b", "input_levels": "0:4000", "size": 40}
+    report, data = doctor(tmp_path / "a", **how), load(tmp_path / "a", **how)
+    assert str(data.spec.fields["image"]).endswith("16 bits")
+    assert report.options["bits"] == 16
+    assert any("their 16 bits are kept" in note for note in report.notes)

@@ -485,6 +485,26 @@ def test_a_folder_of_the_source_comes_before_a_second_source(tmp_path: Path, mon
     assert load("set", input="./A").spec.unpaired == ("input",)
 
 
+@pytest.mark.parametrize("here", ["above", "inside"])
+def test_the_path_of_a_folder_of_the_source_is_this_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, here: str
+) -> None:
+    files = pair_files(lambda i: f"train/B/{i}.png", lambda i: f"train/A/{i}.png") | {"test/A/9.png": solid(1)}
+    source = put(tmp_path / "set", files | {"test/B/9.png": solid(2), "test/C/z.png": solid(3)})
+    monkeypatch.chdir(tmp_path if here == "above" else source)
+    given, prefix = ("set", "set/") if here == "above" else (".", "")
+    for option in (f"{prefix}train/A", f"./{prefix}train/A/", source / "train" / "A"):
+        assert shades(load(given, input=option)) == EXPECTED
+        assert doctor(given, input=option).accepted == 4
+    assert len(load(given, input="A")) == 5
+    for option in (f"{prefix}test/C", f"./{prefix}test/C"):
+        for read in (load, doctor):
+            with pytest.raises(LeafwingError, match=r"no file in the folder test/C .*the path of the other as --input"):
+                read(given, input=option)
+    data = load([source, put(tmp_path / "more", {"A/1.png": solid(4), "B/1.png": solid(5)})], input=tmp_path / "more" / "A")
+    assert data.spec.unpaired == ()
+
+
 def test_a_word_comes_before_a_folder_and_a_note_says_so(tmp_path: Path) -> None:
     source = put(tmp_path / "set", pair_files(lambda i: f"B/{i}.png", lambda i: f"hole/{i}.png"))
     data = load(source, input="hole")

@@ -195,7 +195,8 @@ def count_images(source: Any, values: Mapping[str, Any], recipe: str) -> int | N
     from leafwing.data.locating import list_places, locate
     from leafwing.data.split import hold_out_count
 
-    place, input = locate(source), values.get("input")
+    place = locate(source)
+    input = pairs.name_in(place, values.get("input"))
     needs = {*recipes.describe(recipe).needs}
     from_pictures = "input" in needs or "segmentation" in needs
     hold_out = values.get("hold_out") or ("auto" if from_pictures or values.get("stop_on") else 0)

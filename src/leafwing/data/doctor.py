@@ -11,23 +11,22 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from html import escape
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from leafwing.data import columns, duplicates, layouts, pictures, reading, side_fields
+from leafwing.data import columns, duplicates, layouts, pairs, pictures, reading, side_fields
 from leafwing.data import labels as labelling
 from leafwing.data.built_in import BUILT_IN, modes, sigma
 from leafwing.data.dataset import Dataset
 from leafwing.data.loading import SurveyedSource, check_built_in, check_fields, load
-from leafwing.data.locating import describe, find, is_source, list_places, locate
+from leafwing.data.locating import describe, find, is_second, list_places, locate
 from leafwing.data.memory import InMemory
 from leafwing.data.options import Options, Size, check, check_input
 from leafwing.data.pack import refusal_reason
-from leafwing.data.pairs import NoInputError
 from leafwing.data.reading import Decoded, DecodeProgress, EntryInfo
 from leafwing.data.sources import RejectedFile
 from leafwing.data.stacked import is_stacked
@@ -190,16 +189,17 @@ def doctor(
     place = locate(source)
     check_built_in(place, options)
     check_fields(place, fields)
-    input = check_input(input)
+    input = pairs.name_in(place, check_input(input))
     if isinstance(place, str):
         return _built_in_report(place, options, input, fields)
     title = describe(place) if isinstance(place, dict) else str(place)
     try:
         return _files_report(title, place, options, input, progress)
-    except NoInputError:
-        if input is None or not is_source(input):
+    except pairs.NoInputError:
+        if input is None or not is_second(place, input):
             raise
-    report = _files_report(title, place, options, None, progress, unpaired=os.path.abspath(find(input)))
+    own = replace(options, input_levels=None, bits=options.bits or "auto")  # as `load` reads the images of two sources
+    report = _files_report(title, place, own, None, progress, unpaired=os.path.abspath(find(input)))
     report.notes.append(f"input: {input}, a second source, unpaired; `leafwing doctor {input}` examines it")
     return report
 

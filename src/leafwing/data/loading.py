@@ -24,7 +24,7 @@ from leafwing.data.dataset import Dataset
 from leafwing.data.lacking import Accept
 from leafwing.data.levels import Levels
 from leafwing.data.lists import Names
-from leafwing.data.locating import Origin, Place, describe, find, is_source, list_places, locate
+from leafwing.data.locating import Origin, Place, describe, find, is_second, is_source, list_places, locate
 from leafwing.data.memory import PREFIX, InMemory, check_options, require_same
 from leafwing.data.opening import Listing
 from leafwing.data.options import Options, Size, Target, check, check_input
@@ -164,7 +164,7 @@ def load(
     try:
         return _load_files(place, options, mirror, input, cache, progress, accept)
     except pairs.NoInputError:
-        if input is None or not is_source(input) or input.lower().endswith(".csv"):
+        if input is None or not is_second(place, input):
             raise
         return join(input)
 

@@ -20,6 +20,7 @@ from leafwing.data import sources
 from leafwing.data.built_in import BUILT_IN, is_built_in
 from leafwing.data.memory import PREFIX, InMemory, as_source
 from leafwing.data.opening import Listing
+from leafwing.data.pairs import inside
 from leafwing.errors import LeafwingError
 
 Origin = str | Path | Sequence[str | Path] | Mapping[str, str | Path] | InMemory
@@ -143,6 +144,12 @@ def is_source(text: str) -> bool:
     except LeafwingError:
         return False
     return True
+
+
+def is_second(place: Place, text: str) -> bool:
+    """Whether `--input` that is nothing of a source can be another source: it exists, and is neither a list of pairs nor a folder of
+    this one, whose images would be inputs of themselves."""
+    return is_source(text) and not text.lower().endswith(".csv") and not inside(place, text)
 
 
 def locate(origin: Any) -> Place:

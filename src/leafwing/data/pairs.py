@@ -12,7 +12,7 @@ import re
 import unicodedata
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -130,18 +130,42 @@ def is_path(option: str) -> bool:
     return option.startswith(("/", "./", "../", "~")) or os.path.isabs(option)
 
 
+def inside(place: object, option: str) -> str:
+    """The name in the source of a CSV file or a folder, with a slash at its end, that lies there; empty for any other option.
+
+    Args:
+        place: the path of the source, or those of several by name.
+        option: a path, as shells complete it.
+    """
+    path = os.path.expanduser(option)
+    is_folder = os.path.isdir(path)
+    if not option or not (is_folder or _is_list(path)):
+        return ""
+    real = Path(path).resolve()
+    folders = [
+        Path(folder).resolve()
+        for folder in (place.values() if isinstance(place, Mapping) else [place])
+        if isinstance(folder, Path)
+    ]
+    names = [real.relative_to(folder).as_posix() for folder in folders if folder in real.parents]
+    return names[0] + "/" * is_folder if names else ""
+
+
+def _is_list(path: str) -> bool:
+    return path.lower().endswith(".csv") and os.path.isfile(path)
+
+
 def name_in(place: object, option: str | None) -> str | None:
-    """`--input` as its name in the source, if it is the path of a CSV file there, as shells complete it; else as it is.
+    """`--input` as its name in the source, if it is the path of a CSV file or a folder there (see `inside`); else as it is.
 
     Raises:
         LeafwingError: a CSV file elsewhere, which can only be a list of pairs.
     """
-    path = Path(os.path.expanduser(option or ""))
-    if option is None or path.suffix.lower() != ".csv" or not path.is_file():
+    if option is None or option in (*HALVES, *DERIVED):
         return option
-    if isinstance(place, Path) and path.resolve().is_relative_to(place.resolve()):
-        return path.resolve().relative_to(place.resolve()).as_posix()
-    if not is_path(option):
+    if (name := inside(place, option)) and name.rstrip("/") != option.rstrip("/"):
+        return name
+    if name or not is_path(option) or not _is_list(os.path.expanduser(option)):
         return option
     raise InvalidOption(
         "input", option, f"a list of pairs lies in SOURCE, and names the files from there: copy it into {place}"
@@ -173,7 +197,7 @@ def find_input(source: Source, option: str) -> Input:
     if file := _csv_file(source, option):
         pairs = _listed(source, file)
     else:
-        in_folders = name in _folders(source) or name in _folders(source, joined=True)
+        in_folders = _has_folder(source, name) or _has_folder(source, name, joined=True)
         pairs = _in_folders(source, name) if in_folders else _by_suffix(source, name)
     if not pairs:
         raise NoInputError("input", option, _describe_missing(source, option))
@@ -321,19 +345,19 @@ def _nearest(name: str, free: Sequence[tuple[str, str]]) -> str:
 
 
 def _in_folders(source: Source, name: str) -> Pairs:
-    """Pairs of files with equal names below a folder `name` and below the folder beside it, or beside the folder itself."""
+    """Pairs of files with equal names below a folder `name` and below the folder beside it, or beside the folder itself; `name` as
+    for `_depth`."""
     inputs = _Side(f"the folder {name}")
-    joined = name not in _folders(source)
+    joined = not _has_folder(source, name)
     for entry in source.entries:
         *folders, file = _parts(entry.name, joined)
-        if name in folders:
-            depth = folders.index(name)
+        if (depth := _depth(folders, name)) is not None:
             inputs.add(("/".join(folders[:depth]), strip_extension([*folders[depth + 1 :], file])), entry)
     prefixes = {prefix for prefix, _ in inputs.files}
     candidates: dict[str, _Side] = {}
     for entry in source.entries:
         *folders, file = _parts(entry.name, joined)
-        for depth in range(len(folders) + 1 if name not in folders else 0):
+        for depth in range(len(folders) + 1 if _depth(folders, name) is None else 0):
             if (prefix := "/".join(folders[:depth])) not in prefixes:
                 continue
             beside = candidates.setdefault("", _Side(f"the images beside the folder {name}"))
@@ -430,6 +454,24 @@ def _csv_file(source: Source, name: str) -> str:
 def _folders(source: Source, joined: bool = False) -> list[str]:
     """The names of all folders in a source; see `_parts`."""
     return sorted({folder for entry in source.entries for folder in _parts(entry.name, joined)[:-1]})
+
+
+def _has_folder(source: Source, name: str, joined: bool = False) -> bool:
+    """Whether some image lies below this folder; `name` as for `_depth`."""
+    return any(_depth(_parts(entry.name, joined)[:-1], name) is not None for entry in source.entries)
+
+
+def _depth(folders: Sequence[str], name: str) -> int | None:
+    """The index of a folder among those of a file; None if it is not among them.
+
+    Args:
+        folders: those of a file, from the top of the source.
+        name: of the folder, at any depth; or its path from the top: `train/A`.
+    """
+    *above, last = name.split("/")
+    if above:
+        return len(above) if [*folders[: len(above) + 1]] == [*above, last] else None
+    return folders.index(last) if last in folders else None
 
 
 def _parts(name: str, joined: bool) -> list[str]:
