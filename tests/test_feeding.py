@@ -20,6 +20,7 @@ from leafwing.commands.feeding import generates_from_pictures, permissive_spec, 
 from leafwing.commands.plan import describe_held_out, resolve_training
 from leafwing.config import DataConfig, convert_json
 from leafwing.data import Dataset, load
+from leafwing.data.loading import join_sources
 from leafwing.errors import LeafwingError
 from leafwing.fields import Image
 from leafwing.progress import Reporter
@@ -82,6 +83,33 @@ def test_each_source_is_found_by_itself(tmp_path: Path, cache: Path, missing: st
     shutil.rmtree(tmp_path / missing)
     shutil.rmtree(cache / "packs" / data.parts["input" if missing == "a" else "image"])
     assert same(reload_data(run_of(data, tmp_path), Reporter()), data)
+
+
+@pytest.mark.parametrize("listed", ["folders", "list"])
+def test_labels_of_a_second_source_cost_no_image_and_earlier_runs_keep_those_that_they_had(
+    tmp_path: Path, cache: Path, listed: str
+) -> None:
+    source, second = write(tmp_path / "a", 5, 0), tmp_path / "b"
+    if listed == "folders":
+        for number, name in enumerate(("x", "y")):
+            write(second / name, 15, number)
+        write(second, 1, 2)
+    else:
+        write(second, 31, 1)
+        (second / "labels.csv").write_text("file,label\n" + "".join(f"{i}.png,{i % 2}\n" for i in range(30)))
+    data = load(source, size=32, input=second)
+    assert len(data.streams["input"].data) == 31
+    assert data.parts["input_labels"] == "none"
+    earlier = join_sources(load(source, size=32, bits="auto"), load(second, size=32, bits="auto"))
+    assert (len(earlier.streams["input"].data), earlier.parts.get("input_labels")) == (30, None)
+    for changed in ("old", None, "new"):
+        for whole in (data, earlier):
+            again = reload_data(run_of(whole, tmp_path / "run"), Reporter(), changed)
+            assert same(again, whole)
+            assert again.parts == whole.parts
+    shutil.rmtree(cache)
+    for whole in (data, earlier):
+        assert same(reload_data(run_of(whole, tmp_path / "run"), Reporter()), whole)
 
 
 @pytest.mark.parametrize("changed", ["a", "b"])

@@ -160,7 +160,8 @@ class DataConfig:
         labelled_seed: random seed of their choice.
         spec: what the recipe knows of the data.
         examples: the conditions of some real samples by field, as `Dataset.examples` returns them; sampling follows them.
-        parts: the fingerprints of the two sources by field, `image` and `input`; None without a second source.
+        parts: the fingerprints of the two sources by field, `image` and `input`; `input_labels`, the option `labels` with which the
+            second one was read (runs of earlier versions have none); None without a second source.
         sources: the absolute paths of joined sources, by the names that they are read under; None for one source.
     """
 

@@ -323,6 +323,8 @@ def reload_data(
     second = {name: value for name, value in options.items() if name not in ("channels", "fields", "levels", "labels")}
     if levels := config.options.get("input_levels"):
         second["levels"] = levels
+    if labels := config.parts.get("input_labels"):
+        second["labels"] = labels
     other = config.options["input"] if input is None else describe(find(input))
     return join_sources(image, reload(other, second, config.parts["input"], advice.moved_input))
 
@@ -373,7 +375,7 @@ class _Reload:
         if not isinstance(origin, InMemory):
             cached = data.load_pack(fingerprint, mirror=bool(options.get("mirror")))
         if cached is not None:
-            cached = replace(cached, source=source, sources=joined)
+            cached = replace(cached, source=source, sources=joined, options={**cached.options, **options})
             if self.changed == "old":
                 return cached
             changes = data.compare(origin, options, fingerprint, progress=self.progress.report_reading)

@@ -116,6 +116,8 @@ def _read_as(run: Run, data: str | Path, field: str, progress: Reporter) -> Data
     if is_second:
         kind: Any = run.spec.fields[field]
         options |= {"channels": kind.channels} | ({"bits": 16} if kind.bits == 16 else {})
+        if (labels := (run.data.parts or {}).get("input_labels")) and not isinstance(place, str):
+            options["labels"] = labels
     levels = {} if isinstance(place, str) else recorded
     try:
         return load(data, **options | levels, progress=progress.report_reading)

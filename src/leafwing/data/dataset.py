@@ -62,7 +62,8 @@ class Dataset:
         notes: messages for the user about how the source was read.
         rows: int64 (m,), indices of the samples in `columns` that belong to this data set, without repetition; None for all.
         streams: additional data streams in every batch, by name; see `with_stream`.
-        parts: the fingerprints of its two sources by field, if it has a second source.
+        parts: the fingerprints of its two sources by field, if it has a second source; and `input_labels`, the option `labels` with
+            which that was read, if any.
         windows: what batches see random windows of, with `--crop-from`; `columns` are then the centres. None: batches see `columns`.
         pictures_of: int64 (n,), the number of the picture that each of the stored samples is a tile of; None: each is a whole one.
         sources: the absolute paths of joined sources, by the names that they are read under; empty for one source.

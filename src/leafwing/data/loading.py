@@ -133,7 +133,10 @@ def load(
 
         options_of_image = {"size": size, "channels": channels, "fields": fields, "levels": levels, "labels": labels}
         image = load_one(place, **options_of_image, accept=accept_unpaired)
-        return join_sources(image, load_one(find(other), size=(image.spec.height, image.spec.width), levels=input_levels))
+        second = find(other)
+        unlabelled = "none" if isinstance(second, Path) else None  # labels of inputs are not used
+        size_of_image = (image.spec.height, image.spec.width)
+        return join_sources(image, load_one(second, size=size_of_image, levels=input_levels, labels=unlabelled))
 
     if isinstance(place, str):
         inputs = own_inputs(place)
@@ -311,11 +314,11 @@ def join_sources(data: Dataset, other: Dataset) -> Dataset:
     plain = other.without_streams()
     joined = data.with_stream("input", plain, {"image": "input"})
     parts = {"image": data.fingerprint, "input": plain.fingerprint}
-    levels = other.options.get("levels")
+    levels, labels = other.options.get("levels"), other.options.get("labels")
     return replace(
         joined,
         fingerprint=hashlib.sha256(json.dumps(parts).encode()).hexdigest(),
-        parts=parts,
+        parts=parts | ({"input_labels": labels} if labels else {}),
         options=data.options | {"input": other.source} | ({"input_levels": levels} if levels else {}),
         rejects=data.rejects + [RejectedFile(f"{other.source}: {item.name}", item.reason) for item in other.rejects],
         notes=[
