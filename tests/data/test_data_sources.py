@@ -218,6 +218,14 @@ def test_idx_files(tmp_path: Path, packed: bool) -> None:
     assert load(folder).labels is None
 
 
+def test_pictures_beside_an_idx_file_are_mentioned(tmp_path: Path) -> None:
+    folder = idx_folder(tmp_path / "mnist", packed=False)
+    assert not any("other images" in note for note in load(folder).notes)
+    write(folder, ["a.png", "more/b.png"])
+    notes = load(folder).notes
+    assert any("Not used: 2 other images, such as a.png, because train-images-idx3-ubyte is read" in note for note in notes)
+
+
 def test_damaged_idx_files(tmp_path: Path) -> None:
     folder = idx_folder(tmp_path / "mnist", packed=False)
     images = folder / "train-images-idx3-ubyte"

@@ -409,3 +409,17 @@ def test_shards_that_are_given_one_by_one(tmp_path: Path) -> None:
     assert {"star", "0", "1"} <= {*caption.words}
     assert any("are used together, without labels; --labels folders" in note for note in data.notes)
     assert load(shards, labels="folders").spec.labels == ("train-00000-of-00002", "train-00001-of-00002")
+
+
+def test_tables_beside_a_picture_are_mentioned(tmp_path: Path) -> None:
+    for number in range(2):
+        parquet(tmp_path / "set" / f"train-0000{number}-of-00002.parquet", {"image": images(FILES[:3])})
+    (tmp_path / "set" / "banner.png").write_bytes(FILES[0])
+    notes = load(tmp_path / "set").notes
+    assert any(
+        note.startswith(
+            "Not used: 2 .parquet files, such as train-00000-of-00002.parquet, because the folder has pictures, such as"
+        )
+        for note in notes
+    )
+    assert not any("they are not images" in note for note in notes)

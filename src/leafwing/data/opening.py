@@ -85,9 +85,17 @@ def has_known_suffix(path: Path) -> bool:
 
 def _open_folder(path: Path, files: list[File], rejects: list[RejectedFile]) -> Source:
     """A folder of images, or of files that each contain many, if it has no images."""
+    images = [file.name for file in files if sources.has_image_suffix(file.name)]
     if idx := [file for file in files if IDX.search(file.name)]:
-        return sources.open_idx(sources.choose_idx(path, idx))
-    if not any(sources.has_image_suffix(file.name) for file in files):
+        chosen_idx = sources.choose_idx(path, idx)
+        source = sources.open_idx(chosen_idx)
+        if images:
+            source.notes.append(
+                f"Not used: {len(images):,} other images, such as {sources.clean(images[0])}, because {chosen_idx.name} is read; to "
+                "read them, move the IDX files away."
+            )
+        return source
+    if not images:
         for suffixes, opener in ((parquet.SUFFIXES, parquet.open_parquet), (shards.SUFFIXES, shards.open_tars)):
             if parts := [file for file in files if file.name.lower().endswith(suffixes)]:
                 chosen, notes = shards.choose(path, [file.name for file in parts])
@@ -95,4 +103,11 @@ def _open_folder(path: Path, files: list[File], rejects: list[RejectedFile]) -> 
                 source.rejects += rejects
                 source.notes += notes + shards.note_others(files, parts)
                 return source
-    return sources.open_folder(path, files, rejects)
+    source = sources.open_folder(path, files, rejects)
+    if tables := [sources.clean(file.name) for file in files if file.name.lower().endswith(parquet.SUFFIXES)]:
+        source.notes.append(
+            f"Not used: {len(tables):,} .parquet files, such as {tables[0]}, because the folder has pictures, such as "
+            f"{sources.clean(images[0])}; to read them, give the path of the .parquet file, or move the pictures away."
+        )
+        source.used_files |= {*tables}  # this note mentions them
+    return source
