@@ -115,3 +115,21 @@ def test_the_doctor_counts_tiles_and_labels_apply_to_each(tmp_path: Path) -> Non
     assert np.bincount(data.labels).tolist() == [18, 18]
     with pytest.raises(LeafwingError, match=r"--fit tiles .* digits is built in"):
         load("digits", fit="tiles")
+
+
+def test_training_and_the_doctor_agree_on_whether_most_pictures_are_broken(tmp_path: Path) -> None:
+    files = {f"{i}.png": encoded(picture(i, 60, 60)) for i in range(2)} | {f"x{i}.png": b"broken" for i in range(3)}
+    path = put(tmp_path / "set", files)
+    assert any("3 of 5 images cannot be read" in line for line in doctor(path, size=20, fit="tiles").advice)
+    with pytest.raises(LeafwingError, match="3 of 5 images cannot be read"):
+        load(path, size=20, fit="tiles")
+
+
+def test_the_doctor_counts_no_tile_as_a_picture(tmp_path: Path) -> None:
+    """Boxes in one tile of a picture, and in none of another."""
+    files = {f"{i}.png": encoded(picture(i, 40, 45)) for i in range(3)} | {"x.png": b"broken"}
+    rows = "file,left,top,right,bottom\n0.png,5,2,12,9\n1.png,5,2,12,9\n2.png,0,0,1,1\n"
+    report = doctor(put(tmp_path / "set", files | {"boxes.csv": rows.encode()}), size=20, fit="tiles")
+    assert (report.pictures, report.accepted, report.tiles, len(report.rejected)) == (4, 2, 2, 11)
+    assert "4 (2 accepted, 2 rejected)" in report.text()
+    assert any(line.startswith("Rejected files: 2, and tiles: 9;") for line in report.advice)

@@ -53,9 +53,9 @@ class SourceReport:
         source: as given.
         kind: `folder`, `zip`, `tar`, `idx`, `2 sources: folder, zip` and so on, `built-in image data set` or `built-in 2-D points`.
         pictures: number of candidates (points, for a data set of points).
-        accepted: number that `load` would use.
+        accepted: number that `load` would use, of tiles at least one.
         tiles: number of tiles that these are cut into; 0 without --fit tiles.
-        rejected: the others, with reasons.
+        rejected: the others, with reasons, and tiles of either, such as `photo.jpg#3`.
         sizes: `min`, `median` and `max` as [height, width] in pixels, each side separately; of accepted images.
         modes: Pillow's mode -> count (`RGB`, `L`, `P` palette, `RGBA` ...), of accepted images.
         formats: file format -> count, of accepted images; empty for arrays.
@@ -109,7 +109,9 @@ class SourceReport:
         """The report for a terminal: several lines, no colours."""
         what = "points" if self.kind == _POINTS else "images"
         lines = [f"{self.source}  ({self.kind})"]
-        lines.append(f"  {what + ':':11}{self.pictures:,} ({self.accepted:,} accepted, {len(self.rejected):,} rejected)")
+        lines.append(
+            f"  {what + ':':11}{self.pictures:,} ({self.accepted:,} accepted, {self.pictures - self.accepted:,} rejected)"
+        )
         if self.tiles:
             lines.append(f"  {'tiles:':11}{self.tiles:,} of {self.options['size']}")
         if self.sizes:
@@ -239,7 +241,10 @@ def _files_report(
     report = SourceReport(title, opened.kind)
     report.rejected = sorted(opened.rejects + reading.rejects(failed), key=lambda reject: reject.name)
     report.accepted = len(accepted)
-    report.pictures = report.accepted + len(report.rejected)
+    tiles = [outcome for outcome in failed if isinstance(outcome, Decoded) and outcome.tile]
+    used = {id(info) for info in accepted}
+    without_tiles = {id(outcome.info) for outcome in tiles} - used
+    report.pictures = report.accepted + len(report.rejected) - len(tiles) + len(without_tiles)
     report.notes = [*opened.notes, *tones.notes()]
     if accepted:
         report.notes += side_fields.describe_misplaced(opened, (outcome.failure for outcome in failed))
@@ -450,7 +455,9 @@ def _advise(report: SourceReport) -> None:
     elif len(heights) > 1 or len(widths) > 1:
         say("The sizes differ; every image is resized with the chosen fit.")
     if report.rejected:
-        say(f"Rejected files: {len(report.rejected)}; the reasons are listed above. The files themselves are not modified.")
+        tiles = len(report.rejected) - (report.pictures - n)
+        what = f"{report.pictures - n}{f', and tiles: {tiles}' * (tiles > 0)}"
+        say(f"Rejected files: {what}; the reasons are listed above. The files themselves are not modified.")
 
 
 def _by_reason(rejects: Sequence[RejectedFile]) -> list[str]:

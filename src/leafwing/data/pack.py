@@ -406,7 +406,8 @@ def _write(
                 AcceptedImage(outcome.info, outcome.name, (image.height, image.width), image.box, outcome.values)
             )
         rejected = source.rejects + reading.rejects(infos) + reading.rejects(failed)
-        if message := refusal_reason(source, len(accepted), [*infos, *failed], rejected):
+        pictures = len({id(item.info) for item in accepted})  # not the number of their tiles
+        if message := refusal_reason(source, pictures, [*infos, *failed], rejected):
             raise LeafwingError(message)
         for rows in files.values():
             rows.finish()
