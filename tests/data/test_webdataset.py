@@ -137,6 +137,22 @@ def test_notes_of_each_shard_are_those_of_all(tmp_path: Path) -> None:
     assert any(note.startswith("1.tar: Files that the archive contains several times: 1") for note in notes), notes
 
 
+def test_class_folders_in_shards_are_labels_unless_their_images_have_the_same_names(tmp_path: Path) -> None:
+    """A README in each shard changes nothing."""
+    for folder, first in (("set", 3), ("same", 0)):
+        for shard in range(2):
+            numbers = range(first * shard, first * shard + 3)
+            members = {f"{'ab'[i % 2]}/{i}.png": FILES[i + 3 * shard] for i in numbers} | {"README.md": "about"}
+            tar(tmp_path / folder / f"{shard:05d}.tar", members)
+    data = load(tmp_path / "set", size=(20, 24))
+    assert data.labels is not None
+    assert (data.spec.labels, data.labels.tolist()) == (("a", "b"), [0, 1, 0, 1, 0, 1])
+    same = load(tmp_path / "same", size=(20, 24))
+    assert same.labels is None
+    assert any("several tar files have images of the same name; --labels folders uses them." in note for note in same.notes)
+    assert load(tmp_path / "same", size=(20, 24), labels="folders").spec.labels == ("a", "b")
+
+
 def test_pairs_in_shards(tmp_path: Path) -> None:
     for shard in range(2):
         members = {f"{i}_{side}.png": FILES[i + 6 * (side == "B")] for i in range(3 * shard, 3 * shard + 3) for side in "AB"}

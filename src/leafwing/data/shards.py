@@ -108,7 +108,10 @@ def _gaps(files: Sequence[str]) -> list[str]:
 
 def note_others(files: Sequence[File], parts: Sequence[File]) -> list[str]:
     """A note about the files beside shards, apart from the usual READMEs."""
-    others = [file.name for file in files if file not in parts and Path(file.name).stem.lower() not in sources.SIDE_NAMES]
+    names = {part.name for part in parts}
+    others = [
+        file.name for file in files if file.name not in names and Path(file.name).stem.lower() not in sources.SIDE_NAMES
+    ]
     return [f"Not used: {', '.join(others[:6])}{' ...' * (len(others) > 6)}."] if others else []
 
 
@@ -124,7 +127,8 @@ def open_tars(path: Path, files: Sequence[Path]) -> Source:
     for file in files:
         with sources.open_tar(file) as part:
             parts.append(part)
-    counts = Counter(name for part in parts for name in [*(entry.name for entry in part.entries), *part.side_files])
+    images = Counter(entry.name for part in parts for entry in part.entries)
+    counts = images + Counter(name for part in parts for name in part.side_files)
     ambiguous = any(count > 1 for count in counts.values())
     archives = _Archives(files)
     source = Source("tar", path, [], archives.read, sequential=True, close=archives.close)
@@ -136,7 +140,8 @@ def open_tars(path: Path, files: Sequence[Path]) -> Source:
         for entry in part.entries:
             source.entries.append(Entry(prefix + entry.name, Member(shard, entry.location), entry.size))
         source.side_files |= {prefix + name: Member(shard, info) for name, info in part.side_files.items()}
-    source.folders_are_classes = not ambiguous
+    source.folders_are_classes = not any(count > 1 for count in images.values())
+    source.tops = int(ambiguous)
     source.notes.append(f"Read together: {len(files):,} tar files, from {files[0].name} to {files[-1].name}.")
     return source
 

@@ -117,6 +117,11 @@ class Entry:
     input: Entry | None = None
 
     @property
+    def folders(self) -> list[str]:
+        """The folders that it lies in, from the top; without `.`, which some tars have in front."""
+        return self.name.removeprefix("./").split("/")[:-1]
+
+    @property
     def has_image_suffix(self) -> bool:
         """Whether its file extension is that of an image."""
         return has_image_suffix(self.name)
@@ -184,6 +189,8 @@ class Source:
     """Names of the entries' `attributes`."""
     folders_are_classes: bool = True
     """Whether the names of folders may be labels."""
+    tops: int = 0
+    """The number of folders at the top of each name that are no folders of the user's: the name of a tar in front of its files."""
     read_in_any_order: Callable[[], None] = lambda: None
     """Makes reading in any order as cheap as in file order (tar)."""
     fields: dict[str, Field] = field(default_factory=dict)
