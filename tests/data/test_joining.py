@@ -138,7 +138,37 @@ def test_labels_of_some_sources_are_not_used(tmp_path: Path) -> None:
     assert counts(load([labelled, plain], labels="folders")) == {"cat": 1, "dog": 4}
     splits = load([flat(tmp_path / "train", 3, 20), flat(tmp_path / "test", 2, 30)])
     assert counts(splits) == {}
-    assert "The splits test, train are used together, without labels." in splits.notes
+    together = "are used together, without labels; --labels folders makes each of them a class."
+    assert f"The splits test, train {together}" in splits.notes
+    numbered = load([flat(tmp_path / "train2017" / "train_images", 3, 20), flat(tmp_path / "val2017" / "val_images", 2, 30)])
+    assert counts(numbered) == {}
+    assert f"The splits train_images, val_images {together}" in numbered.notes
+    years = [tmp_path / "train2017", tmp_path / "val2017"]
+    assert counts(load(years)) == {}
+    assert counts(load(years, labels="folders")) == {"train_images": 3, "val_images": 2}
+
+
+def test_images_without_a_label_are_used_where_no_labels_are(tmp_path: Path) -> None:
+    listed, plain = flat(tmp_path / "a", 5), flat(tmp_path / "b", 3, 10)
+    write(plain, ["x/1.png", "y/2.png"], height=44)
+    (listed / "labels.csv").write_text("file,label\n" + "".join(f"{i}.png,{i % 2}\n" for i in range(4)))
+    data = load([listed, plain])
+    assert (len(data), counts(data), data.rejects) == (10, {}, [])
+    assert not any("--labels none" in note for note in data.notes)
+    assert any("labels.csv lists images: --labels labels.csv" in note or "a/labels.csv" in note for note in data.notes)
+    (listed / "labels.csv").write_text("file,label,big\n" + "".join(f"{i}.png,{i % 2},{i % 2}\n" for i in range(4)))
+    data = load([listed, plain])
+    assert (len(data), counts(data), len(data.rejects)) == (9, {}, 1)
+    assert any(note.endswith(", --labels none uses all images.") for note in data.notes)
+    assert len(load([listed, plain], labels="none")) == 10
+
+
+def test_tars_of_a_folder_are_named_after_themselves(tmp_path: Path) -> None:
+    for number, name in enumerate(("cats", "dogs")):
+        with tarfile.open(tmp_path / f"{name}.tar", "w") as archive:
+            archive.add(flat(tmp_path / name, 2, 5 * number), ".")
+    for labels in (None, "folders"):
+        assert counts(load([tmp_path / "cats.tar", tmp_path / "dogs.tar"], labels=labels)) == {"cats": 2, "dogs": 2}
 
 
 def test_lists_of_each_source(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import random
 import re
 import shutil
+import tarfile
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -270,6 +271,59 @@ def test_labels_of_one_split(tmp_path: Path) -> None:
     assert [reject.name for reject in data.rejects] == ["test/0.png"]
     both = put(tmp_path / "both", files | {"test/labels.csv": "file,label\n0.png,b\n"})
     assert sorted(labels_of(load(both))) == ["a", "b", "b"]
+
+
+@pytest.mark.parametrize("place", ["folder", "zip", "tar", "tar of ."])
+def test_a_list_above_all_images_is_read_wherever_the_folder_is_wrapped(tmp_path: Path, place: str) -> None:
+    rows = "file,label\n" + "".join(f"images/{i}.png,{AB[i]}\n" for i in range(4))
+    names = [f"mydata/images/{i}.png" for i in range(4)]
+    path = put(tmp_path / "set", images(*names) | {"mydata/labels.csv": rows})
+    if place == "tar of .":
+        with tarfile.open(tmp_path / "set.tar", "w") as archive:
+            archive.add(path / "mydata", ".")
+        path = tmp_path / "set.tar"
+    elif place != "folder":
+        path = pack(path, place)
+    data = load(path)
+    assert labels_of(data) == AB
+    assert not [note for note in data.notes if "is not used" in note]
+
+
+def test_the_highest_of_several_lists_is_read_and_one_beside_other_images_is_not(tmp_path: Path) -> None:
+    def rows(folder: str, labels: str) -> str:
+        return "file,label\n" + "".join(f"{folder}{i}.png,{label}\n" for i, label in enumerate(labels))
+
+    files = images(*(f"x/y/{i}.png" for i in range(4))) | {
+        "x/labels.csv": rows("y/", "abab"),
+        "x/y/labels.csv": rows("", "cccd"),
+    }
+    data = load(put(tmp_path / "set", files))
+    assert labels_of(data) == AB
+    assert (
+        "x/y/labels.csv is not used, because labels come from x/labels.csv; --labels x/y/labels.csv reads it." in data.notes
+    )
+    data = load(put(tmp_path / "set", images("z/9.png")))
+    expected = "x/labels.csv is not used, because images lie outside its folder; --labels x/labels.csv reads it."
+    assert expected in data.notes
+
+
+def test_the_top_of_a_tar_of_a_folder_is_no_class(tmp_path: Path) -> None:
+    path = put(tmp_path / "set", images("0.png", "a/1.png", "a/2.png", "b/3.png"))
+    with tarfile.open(tmp_path / "set.tar", "w") as archive:
+        archive.add(path, ".")
+    for source in (path, tmp_path / "set.tar"):
+        data = load(source, labels="folders")
+        assert (data.spec.labels, len(data.rejects)) == (("a", "b"), 1)
+
+
+def test_an_empty_text_in_json_is_no_label(tmp_path: Path) -> None:
+    content = json.dumps({"0.png": "a", "1.png": "b", "2.png": " ", "3.png": ""})
+    path = put(tmp_path / "set", FLAT | {"by_name.json": content, "empty.json": json.dumps({"0.png": " "})})
+    data = load(path, labels="by_name.json")
+    assert labels_of(data) == ["a", "b"]
+    assert {reject.reason for reject in data.rejects} == {"no label in by_name.json"}
+    with pytest.raises(LeafwingError, match="contains no labels"):
+        load(path, labels="empty.json")
 
 
 def test_lists_that_are_not_read_are_pointed_out(tmp_path: Path) -> None:

@@ -2,8 +2,8 @@
 
 Each of several sources is labelled by itself: by its lists, its class folders, or its own labels. Classes of the same name are then
 one class. Sources that all lack labels, and have their images in one folder each, are classes themselves, unless they are splits or
-shards of one set. If only some have labels, none are used, and a note says so. Captions and positions have one layout in all
-sources, see `side_fields`.
+shards of one set. If only some have labels, none are used, no image is left out for want of one, and a note says so. Captions and
+positions have one layout in all sources, see `side_fields`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,10 @@ from leafwing.data import pairs, shards
 from leafwing.data.labels import Table
 from leafwing.data.lists import first
 from leafwing.data.locating import plain_name
-from leafwing.data.matching import SPLITS
+from leafwing.data.matching import is_split
 from leafwing.data.opening import Listing, open_source
 from leafwing.data.pairs import Input
-from leafwing.data.sources import Column, Entry, Source
+from leafwing.data.sources import Column, Entry, RejectedFile, Source
 from leafwing.errors import LeafwingError
 
 
@@ -43,6 +43,7 @@ def open_sources(listings: Sequence[Listing], labels: str | None, input: str | N
     with ExitStack() as stack:
         parts: dict[str, Source] = {}
         tables: dict[str, Table | None] = {}
+        before: dict[str, _Before] = {}
         for listing in listings:
             part = open_source(listing.path, listing.files, listing.rejects)
             stack.callback(part.close)
@@ -55,14 +56,34 @@ def open_sources(listings: Sequence[Listing], labels: str | None, input: str | N
                 )
                 part.used_files.add(pairs.PAIRS_FILE)  # this note mentions it
             parts[listing.name] = part
+            if listing.name:
+                before[listing.name] = _Before.of(part)
             table = labelling.assign(part, labels, listing.name)
             tables[listing.name] = _take_attributes(part) if listing.name and part.attributes else table
-        notes = _join_labels(parts) if len(parts) > 1 and labels not in labelling.CHOICES else []
+        whole = {} if any(tables.values()) else before  # attributes are those of the images that are left
+        notes = _join_labels(parts, whole) if len(parts) > 1 and labels not in labelling.CHOICES else []
         source = _join(parts, notes) if listings[0].name else part
         if table := _join_tables(source, tables) if source.parts else tables[listings[0].name]:
             labelling.assign_attributes(source, table)
         stack.pop_all()
     return source, layout
+
+
+@dataclass(frozen=True)
+class _Before:
+    """What labelling changes in a source, as it was before."""
+
+    entries: list[Entry]
+    rejects: list[RejectedFile]
+    notes: list[str]
+    used_files: set[str]
+
+    @classmethod
+    def of(cls, part: Source) -> _Before:
+        return cls([*part.entries], [*part.rejects], [*part.notes], {*part.used_files})
+
+    def restore(self, part: Source) -> None:
+        part.entries, part.rejects, part.notes, part.used_files = self.entries, self.rejects, self.notes, self.used_files
 
 
 def _join(parts: Mapping[str, Source], notes: Sequence[str]) -> Source:
@@ -136,8 +157,14 @@ def _take_attributes(part: Source) -> Table:
     return table
 
 
-def _join_labels(parts: Mapping[str, Source]) -> list[str]:
-    """Decides on the labels of joined sources by the rule above, and returns notes."""
+def _join_labels(parts: Mapping[str, Source], before: Mapping[str, _Before]) -> list[str]:
+    """Decides on the labels of joined sources by the rule above, and returns notes.
+
+    Args:
+        parts: the sources by name.
+        before: what they were before they were labelled, and are again if images were left out for labels that are not used; may
+            be empty.
+    """
     classes = {name: {entry.label for entry in part.entries if entry.label is not None} for name, part in parts.items()}
     without = [name for name in parts if not classes[name]]
     folders = {name: _only_folder(parts[name]) for name in without}
@@ -149,10 +176,9 @@ def _join_labels(parts: Mapping[str, Source]) -> list[str]:
                 _label(parts[name].entries, folder)
                 classes[name] = {folder}
         elif len(without) == len(parts) and None not in folders.values():
-            if {name.lower() for name in parts} <= SPLITS:
-                return [f"The splits {first([*parts])} are used together, without labels."]
-            if _are_shards([*parts.values()]):
-                return [f"{first([*parts])} are used together, without labels; --labels folders makes each of them a class."]
+            if (splits := all(map(is_split, parts))) or _are_shards([*parts.values()]):
+                what = "The splits " * splits + first([*parts])
+                return [f"{what} are used together, without labels; --labels folders makes each of them a class."]
             for name, part in parts.items():
                 _label(part.entries, name)
             origins = first([f"{name} from {part.path}" for name, part in parts.items()], 8)
@@ -160,13 +186,17 @@ def _join_labels(parts: Mapping[str, Source]) -> list[str]:
     if not any(classes.values()):
         return []
     if not all(classes.values()):
-        for part in parts.values():
+        for name, part in parts.items():
+            if name in before and len(before[name].entries) > len(part.entries):
+                before[name].restore(part)
             _label(part.entries, None)
             part.notes = [note for note in part.notes if not note.startswith(labelling.ORIGINS[:2])]
         labelled, unlabelled = [name for name in parts if classes[name]], [name for name in parts if not classes[name]]
+        lost = any(item.reason.startswith(labelling.UNLABELLED) for part in parts.values() for item in part.rejects)
+        way_out = ", --labels none uses all images" if lost else ""
         return [
             f"No labels are used, because {first(unlabelled)} {'have' if len(unlabelled) > 1 else 'has'} none, unlike "
-            f"{first(labelled)}; --labels folders labels each image by the folder that it is in."
+            f"{first(labelled)}; --labels folders labels each image by the folder that it is in{way_out}."
         ]
     return _describe_classes(classes)
 
@@ -196,8 +226,8 @@ def _only_folder(part: Source) -> str | None:
     """The folder in which all images of a source lie; empty if they lie in none or only in folders of splits; None if in several."""
     if part.labelled or part.raw:  # the paths are no user's
         return ""
-    folders = {next(iter(entry.name.split("/")[-2:-1]), "") for entry in labelling.layout_entries(part.entries)}
-    if all(folder.lower() in SPLITS for folder in folders):
+    folders = {next(iter(entry.folders[-1:]), "") for entry in labelling.layout_entries(part.entries)}
+    if all(map(is_split, folders)):
         return ""
     return folders.pop() if len(folders) == 1 else None
 

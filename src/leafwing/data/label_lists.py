@@ -391,7 +391,8 @@ def _read_json(source: Source, name: str, chosen: bool) -> LabelList | None:
     where = f"{source.path}: {name}"
     content = read_json(where, read_text(source, name))
     if chosen and isinstance(content, dict) and content and all(isinstance(label, str) for label in content.values()):
-        return LabelList(name, {file: label.strip() for file, label in content.items()})
+        texts = {file: text for file, label in content.items() if (text := label.strip())}
+        return LabelList(name, texts) if texts else None
     if chosen and (records := _records(content)):
         return _labels_of_all(where, name, records)
     pairs = content.get("labels") if isinstance(content, dict) else None

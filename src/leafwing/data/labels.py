@@ -296,15 +296,18 @@ def find_lists(source: Source, names: Sequence[str]) -> list[str]:
 
 
 def _choose_lists(source: Source, shared: str, known_lists: Sequence[str]) -> list[str]:
-    """The lists that are read: the first of their kind at the top, or one in each split. Notes about those that are not."""
-    top = [name for folder in dict.fromkeys(("", shared)) for name in known_lists if folder_of(name) == folder]
-    below = [name for name in known_lists if name not in top and is_split(folder_of(name).removeprefix(shared).strip("/"))]
+    """The lists that are read: the highest of their kind above all images, or one in each split. Notes about those that are not."""
+    shared = shared.removeprefix("./")
+    folders = {name: folder_of(name).removeprefix("./") for name in known_lists}  # in some tars
+    top = sorted((name for name in known_lists if shared.startswith(folders[name])), key=lambda name: len(folders[name]))
+    below = [name for name in known_lists if name not in top and is_split(folders[name].removeprefix(shared).strip("/"))]
     best = min((_rank(name) for name in top or below), default=0)
     same = [name for name in top or below if _rank(name) == best]
     chosen = same[:1] if top else same
     for name in known_lists:
         if name not in chosen and _rank(name) == 0:
-            source.notes.append(f"{name} is not used, because labels come from {first(chosen)}; --labels {name} reads it.")
+            why = f"labels come from {first(chosen)}" if chosen else "images lie outside its folder"
+            source.notes.append(f"{name} is not used, because {why}; --labels {name} reads it.")
             source.used_files.add(name)
     return chosen
 
@@ -333,10 +336,17 @@ def _shared(names: list[str]) -> str:
 
 def _assign_by_folder(source: Source, shared: str) -> None:
     """Labels from folder names; see the rule above."""
-    if not source.folders_are_classes:
-        return
     images = layout_entries(source.entries)
-    folders = {entry.name: tuple(entry.name.removeprefix(shared).split("/")[:-1]) for entry in images}
+    if not source.folders_are_classes:
+        if source.tops and any(len(entry.folders) > source.tops and not entry.input for entry in images):
+            source.notes.append(
+                "The folder names are not used as labels, because several tar files have images of the same name; --labels folders "
+                "uses them."
+            )
+        return
+    names = {entry.name: entry.name.split("/", source.tops)[-1] for entry in images}
+    shared = _shared([*names.values()]) if source.tops else shared
+    folders = {name: tuple(inner.removeprefix(shared).split("/")[:-1]) for name, inner in names.items()}
     reasons: dict[str, str] = {}
     if folders and all(len(path) > 1 and is_split(path[0]) and is_split(path[1]) for path in folders.values()):
         folders = {name: path[1:] for name, path in folders.items()}  # train/train/daisy
@@ -418,7 +428,7 @@ def _folder_labels(source: Source, folders: dict[str, tuple[str, ...]]) -> dict[
 def _assign_all_folders(source: Source, top: str | None) -> None:
     """Labels each image by the folder that it is in, and those that are in none with `top`."""
     for entry in source.entries:
-        entry.label = next(iter(entry.name.split("/")[-2:-1]), top)
+        entry.label = next(iter(entry.folders[-1:]), top)
     _keep_labelled(source, {})
 
 
