@@ -200,8 +200,8 @@ def doctor(
     except pairs.NoInputError:
         if input is None or not is_second(place, input):
             raise
-    own = replace(options, input_levels=None, bits=options.bits or "auto")  # as `load` reads the images of two sources
-    report = _files_report(title, place, own, None, progress, unpaired=os.path.abspath(find(input)))
+    of_images = replace(options, input_levels=None, bits=options.bits or "auto")  # as `load` reads those of two sources
+    report = _files_report(title, place, of_images, None, progress, unpaired=os.path.abspath(find(input)))
     report.notes.append(f"input: {input}, a second source, unpaired; `leafwing doctor {input}` examines it")
     return report
 
