@@ -16,7 +16,8 @@ from PIL import Image as PillowImage
 
 import leafwing
 from leafwing import recipes
-from leafwing.commands.feeding import generates_from_pictures, permissive_spec, reload_data, split_data
+from leafwing.commands import real_data
+from leafwing.commands.feeding import count_images, generates_from_pictures, permissive_spec, reload_data, split_data
 from leafwing.commands.plan import describe_held_out, resolve_training
 from leafwing.config import DataConfig, convert_json
 from leafwing.data import Dataset, load
@@ -107,9 +108,19 @@ def test_labels_of_a_second_source_cost_no_image_and_earlier_runs_keep_those_tha
             again = reload_data(run_of(whole, tmp_path / "run"), Reporter(), changed)
             assert same(again, whole)
             assert again.parts == whole.parts
+    for whole in (data, earlier):  # evaluate --data recognises it
+        run = SimpleNamespace(data=run_of(whole, tmp_path).data, spec=whole.spec)
+        assert real_data._read_as(run, second, "input", Reporter()).fingerprint == whole.parts["input"]  # type: ignore[arg-type]
     shutil.rmtree(cache)
     for whole in (data, earlier):
         assert same(reload_data(run_of(whole, tmp_path / "run"), Reporter()), whole)
+
+
+def test_an_epoch_of_pairs_has_one_image_of_each_also_if_the_folder_is_given_by_its_path(tmp_path: Path) -> None:
+    for name in ("A", "B"):
+        write(tmp_path / "set" / name, 5, 0)
+    for option in ("A", str(tmp_path / "set" / "A")):
+        assert count_images(tmp_path / "set", {"input": option, "hold_out": 0}, "pix2pix") == 5
 
 
 @pytest.mark.parametrize("changed", ["a", "b"])

@@ -193,10 +193,11 @@ def count_images(source: Any, values: Mapping[str, Any], recipe: str) -> int | N
     from leafwing.data.built_in import COUNTS, has_points
     from leafwing.data.labels import layout_entries
     from leafwing.data.locating import list_places, locate
+    from leafwing.data.options import check_input
     from leafwing.data.split import hold_out_count
 
     place = locate(source)
-    input = pairs.name_in(place, values.get("input"))
+    input = pairs.name_in(place, check_input(values.get("input")))
     needs = {*recipes.describe(recipe).needs}
     from_pictures = "input" in needs or "segmentation" in needs
     hold_out = values.get("hold_out") or ("auto" if from_pictures or values.get("stop_on") else 0)
