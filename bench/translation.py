@@ -90,14 +90,19 @@ def measure(run: Run, metrics: str, output: str) -> dict[str, float]:
 def write_sheet(path: Path, runs: dict[str, Run], pairs: int) -> None:
     """Write held-out inputs, what runs generate from them, and the real images, side by side."""
     from leafwing.commands.feeding import reload_data, split_data
-    from leafwing.model_sheet import comparison_sheet
+    from leafwing.pictures import Cell, Sheet
 
     run = next(iter(runs.values()))
     _, held_out = split_data(run.data, reload_data(run, ConsoleReporter()))
     rows = held_out.to_network(held_out.batch(0, 0, pairs))
     models = {name: leafwing.Model.load(run) for name, run in runs.items()}
     samples = {name: model.translate(rows["input"]) for name, model in models.items()}
-    comparison_sheet(next(iter(models.values())), rows, samples, with_real=True).image().save(path)
+    fields, output = held_out.spec.fields, next(iter(models.values())).output.field
+    columns = {"input": (fields["input"], rows["input"])}
+    columns |= {title: (fields[output], values) for title, values in samples.items()}
+    columns["real"] = fields[output], rows[output]
+    cells = [[Cell(kind, sample, ()) for sample in kind.to_stored(values).numpy()] for kind, values in columns.values()]
+    Sheet([*zip(*cells, strict=True)], [*columns]).image().save(path)
 
 
 def show(results: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import zlib
 from pathlib import Path
 
 import pytest
@@ -155,3 +156,10 @@ def test_numbered_files_are_ordered_by_their_numbers(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     assert [*files.numbered(tmp_path, "resume-", ".pt")] == [64, 999_999_999, 1_000_000_000]
     assert files.numbered(tmp_path / "none", "", ".png") == {}
+
+
+def test_the_blocks_of_checksums_are_part_of_the_format(tmp_path: Path) -> None:
+    """Caches of earlier versions have them."""
+    content = bytes(range(256)) * (5 << 12)
+    (tmp_path / "x").write_bytes(content)
+    assert files.checksums(tmp_path / "x") == [zlib.crc32(content[: 4 << 20]), zlib.crc32(content[4 << 20 :])]

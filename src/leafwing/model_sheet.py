@@ -1,4 +1,4 @@
-"""What a model generates as a sheet: the progress sheet of a training, and several models side by side."""
+"""What a model generates as a sheet: the progress sheet of a training."""
 
 from __future__ import annotations
 
@@ -124,24 +124,6 @@ def _translations(model: Model, output: Output, rows: Batch, seed: int) -> Sheet
     inputs = {condition: rows[condition] for condition in output.conditions if condition not in (name, *further)}
     cells = [_cells(kind, values, _marks(spec, inputs)) for _, kind, values in columns]
     return Sheet([*zip(*cells, strict=True)], [title for title, _, _ in columns], captions_of(spec, inputs))
-
-
-def comparison_sheet(model: Model, rows: Batch, samples: Mapping[str, Tensor], *, with_real: bool) -> Sheet:
-    """Inputs, what several models generate from them, and the real images if they belong to the inputs, in columns.
-
-    Args:
-        model: one of the models.
-        rows: real samples in the format of networks.
-        samples: what each model generates from their inputs, by title.
-        with_real: whether to show the real images.
-    """
-    spec, kind = model.spec, model.kind(model.output)
-    columns = [(name, spec.fields[name], rows[name]) for name in pixel_conditions(model.output, spec)]
-    columns += [(title, kind, values) for title, values in samples.items()]
-    if with_real and model.output.field in rows:
-        columns.append(("real", kind, rows[model.output.field]))
-    cells = [_cells(kind, values) for _, kind, values in columns]
-    return Sheet([*zip(*cells, strict=True)], [title for title, _, _ in columns])
 
 
 def _cells(kind: Field, samples: Tensor, marks: Sequence[Sequence[tuple[Field, Tensor]]] = ()) -> list[Cell]:
