@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import kills as bench
 from kills import kill_and_compare
 from tiny import on_labelled_images
 
@@ -28,3 +29,17 @@ def test_killed_and_resumed_a_run_ends_with_the_same_bits(recipe: str, tmp_path:
         if kills >= 3:
             return
     pytest.fail(f"the trainings ended before they could be killed: {kills} kills")
+
+
+def test_the_benchmark_kills_the_recipes_on_labelled_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    killed: list[str] = []
+
+    def kill(recipe: str, kills: int, folder: Path, seed: int) -> dict[str, object]:
+        killed.append(recipe)
+        return {"recipe": recipe, "kills": kills}
+
+    monkeypatch.setattr(bench, "kill_and_compare", kill)
+    total, results = str(5 * len(on_labelled_images())), str(tmp_path / "rows.jsonl")
+    monkeypatch.setattr(sys, "argv", ["kills.py", "--kills", total, "--results", results])
+    bench.main()
+    assert killed == on_labelled_images()
