@@ -27,7 +27,8 @@ import leafwing
 from leafwing.data import load
 from leafwing.metrics.features import load_features
 from leafwing.progress import ConsoleReporter
-from rows import argument_parser, store
+from leafwing.recipes import describe
+from rows import argument_parser, processor, store
 
 CHOICES: dict[str, dict[str, Any]] = {
     "dcgan paper": {"recipe": "dcgan"},
@@ -102,13 +103,34 @@ def train(args: Any, name: str, pictures: int, seed: int) -> leafwing.Run:
     """A finished run of a choice, trained now unless its folder exists."""
     options, folder = dict(CHOICES[name]), folder_of(args, name, pictures, seed)
     if (folder / "run.json").exists():
-        return leafwing.Run.open(folder)
+        run = leafwing.Run.open(folder)
+        check(run, name)
+        return run
     total = len(load(args.source, size=args.size))
     return leafwing.train(
         args.source, options.pop("recipe"), size=args.size, mirror=True, hold_out=total - pictures, seed=seed, threads=1, out=folder,
         images=args.images or "100M", time=None if args.images else f"{args.minutes:g}m", progress=ConsoleReporter(),
         start=str(args.start) if args.start else None, **options,
     )  # fmt: skip
+
+
+def check(run: leafwing.Run, name: str) -> None:
+    """Refuse a run that exists and is not a training of this choice: its row would have a false name.
+
+    Raises:
+        SystemExit: its recipe, its augmentation or one of its options is another one.
+    """
+    options = dict(CHOICES[name])
+    recipe, augment = options.pop("recipe"), options.pop("augment", None)
+    wanted = {"recipe": recipe, "augment": augment, **describe(recipe).resolve(options)}
+    found = {"recipe": run.recipe, "augment": run.settings.critic.augment, **run.options}
+    differences = [
+        f"{key} {found[key]} instead of {value}"
+        for key, value in wanted.items()
+        if key in found and value not in (found[key], "auto")  # what `auto` became is stored
+    ]
+    if differences:
+        raise SystemExit(f"{run.folder} is not {name!r}: {', '.join(differences)}; remove it, or name other --runs")
 
 
 def measure(run: leafwing.Run, features: str, checkpoint: int | None) -> dict[str, Any]:
@@ -168,10 +190,10 @@ def show(results: Path) -> None:
                 row["source"], row["pictures"], row["size"], row["images"], row["minutes"], row["choice"], row["seed"]
             ] = row
     print(
-        "| pictures | size | choice | seed | images | CPU | KID x 1,000, own | KID, lite0 | precision, recall, own | lite0 | "
-        "read as asked | copies |"
+        "| pictures | size | choice | seed | images | processor | CPU | KID x 1,000, own | KID, lite0 | precision, recall, own | "
+        "lite0 | read as asked | copies |"
     )
-    print("| --- " * 12 + "|")
+    print("| --- " * 13 + "|")
     for row in sorted(
         newest.values(),
         key=lambda row: (row["source"], -row["pictures"], row["size"], row["choice"], row["images"], row["seed"]),
@@ -179,6 +201,7 @@ def show(results: Path) -> None:
         own, lite0 = (f"{row[f'precision_{name}']:.2f}, {row[f'recall_{name}']:.2f}" for name in ("own", "lite0"))
         cells = [
             f"{row['source']}: {row['pictures']:,}", row["size"], f"`{row['choice']}`", row["seed"], f"{row['images']:,}",
+            f"{'Xeon' if 'Xeon' in processor(row) else 'EPYC'}, {row['precision']}",
             f"{row['cpu'] / 60:.0f} min" if row["cpu"] else "",
             f"{row['kid_own']:.3g}", f"{row['kid_lite0'] / 1000:.3g}", own, lite0,
             f"{row['asked']:.0%} (real: {row['asked_real']:.0%})" if "asked" in row else "", row["verdict"],
@@ -217,7 +240,7 @@ def main() -> None:
             last = next((record for record in run.records() if record["images"] == args.checkpoint), run.records()[-1])
             row = {"bench": "small_data", "source": Path(args.source).name, "pictures": pictures, "size": args.size}
             choice = f"{name}, from {args.start.name}" if args.start else name
-            row |= {"choice": choice, "options": run.options, "augment": CHOICES[name].get("augment"), "seed": seed}
+            row |= {"choice": choice, "options": run.options, "augment": run.settings.critic.augment, "seed": seed}
             row |= {
                 "minutes": args.minutes if not args.images else None,
                 "images": last["images"],

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 import figures
 import row_tables
 import rows
+import small_data
 
 pages = pytest.mark.parametrize("page", figures.PAGES, ids=lambda page: page.stem)
 
@@ -111,3 +114,28 @@ def test_the_newest_rows_are_those_of_each_processor(tmp_path: Path) -> None:
     assert [row["value"] for row in rows.newest(path)] == [4, 2, 3]
     assert [row["value"] for row in rows.newest(path, "EPYC")] == [2]
     assert [row["value"] for row in rows.newest(path, "X 1")] == [4]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, ""),
+        ({"recipe": "lsgan"}, "recipe lsgan instead of dcgan"),
+        ({"augment": "diff:color,translation"}, "augment diff:color,translation instead of diff"),
+        ({"augment": None}, "augment None instead of diff"),
+        ({"width": 32}, "width 32 instead of 64"),
+        ({"lr_g": 1e-3}, "lr_g 0.001 instead of 0.0002"),
+    ],
+)
+def test_a_run_of_other_options_gives_no_row(changes: dict[str, Any], said: str) -> None:
+    options = small_data.describe("dcgan").resolve({"width": 64, "batch": 64, "ema": 10_000})
+    recipe, augment = changes.pop("recipe", "dcgan"), changes.pop("augment", "diff")
+    critic = SimpleNamespace(augment=augment)
+    run = SimpleNamespace(
+        folder="runs/a", recipe=recipe, options={**options, **changes}, settings=SimpleNamespace(critic=critic)
+    )
+    if not said:
+        small_data.check(run, "dcgan 64+diff")
+        return
+    with pytest.raises(SystemExit, match=re.escape(f"runs/a is not 'dcgan 64+diff': {said}; remove it")):
+        small_data.check(run, "dcgan 64+diff")
