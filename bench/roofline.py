@@ -25,7 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from leafwing.engine import choose, synchronise
 from leafwing.machine import versions
-from rows import argument_parser, store
+from rows import argument_parser, newest, processor, store
 from step import matmul_peak, ours
 
 KINDS = {
@@ -107,14 +107,21 @@ def measure(args: argparse.Namespace) -> None:
         store({**row, **common}, args.results)
 
 
+def title(row: dict[str, Any]) -> str:
+    """What a row was measured with: training, processor, threads and commit."""
+    uncommitted = ", with changes that were not committed" * row["commit"].endswith("+")
+    return (
+        f"dcgan, 64 px, width {row['width']}: {row['device']}, {processor(row)}, {row['precision']}, {row['threads']} threads; "
+        f"commit {row['commit'][:7]}{uncommitted}"
+    )
+
+
 def plot(args: argparse.Namespace) -> None:
     """Plot the newest rows."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
-
-    from rows import newest
 
     rows = [row for row in newest(args.results) if row["width"] == args.width]
     last = json.loads(args.results.read_text().splitlines()[-1])
@@ -142,11 +149,7 @@ def plot(args: argparse.Namespace) -> None:
     right.set_xlim(lowest, highest)
     right.legend(loc="lower right", fontsize=8)
     right.grid(alpha=0.3)
-    row = rows[0]
-    figure.suptitle(
-        f"dcgan, 64 px, width {row['width']}: {row['device']}, {row['precision']}, {row['threads']} threads",
-        fontsize=10,
-    )
+    figure.suptitle(title(rows[0]), fontsize=10)
     figure.savefig(args.plot, dpi=110, metadata={"Software": None})
     print(args.plot)
 

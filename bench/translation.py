@@ -51,9 +51,28 @@ MEASURES = {
 """The measures by their names in tables."""
 
 
+def length(args: Any, variant: str) -> int:
+    """The training length of a variant in images."""
+    return round(args.images * LONGER) if variant == "l1" else int(args.images)
+
+
+def folder_of(args: Any, variant: str, seed: int) -> Path:
+    """The folder of a run: trainings of another size, batch, length or option have other ones, so that none is taken for another."""
+    parts = [
+        variant,
+        f"{args.size}px",
+        f"width{args.width}",
+        f"batch{args.batch}",
+        length(args, variant),
+        *args.option,
+        seed,
+    ]
+    return Path(args.runs) / "-".join(map(str, parts))
+
+
 def find_or_train(args: Any, variant: str, seed: int) -> Run:
     """The finished run of a variant and a seed."""
-    folder = args.runs / f"{variant}-{seed}"
+    folder = folder_of(args, variant, seed)
     if folder.exists():
         run = Run.open(folder)
     else:
@@ -66,7 +85,7 @@ def find_or_train(args: Any, variant: str, seed: int) -> Run:
             size=args.size,
             width=args.width,
             batch=args.batch,
-            images=round(args.images * LONGER) if variant == "l1" else args.images,
+            images=length(args, variant),
             seed=seed,
             threads=args.threads,
             mirror=True,

@@ -16,8 +16,8 @@ from row_tables import Column, Row, grouped, read, table
 # --- health ------------------------------------------------------------------------------------------------------------------
 
 ILL = {
-    "D does not learn": ("D does not learn", "still"),
-    "G does not learn": ("G does not learn", "still"),
+    "D does not learn": ("D does not learn", "still stagnation"),
+    "G does not learn": ("G does not learn", "still stagnation"),
     "G starts to ignore its latents during training": ("G goes deaf", "collapse"),
     "G ignores its latents from the start": ("G is deaf", "collapse"),
     "D's learning rate 300 times too high": ("D learns 300 times as fast", "critic oscillation explosion"),
@@ -33,7 +33,8 @@ ILL = {
     ),
     "`gan` on digits at the paper's learning rate, which diverges": ("gan at the paper's rate", "nan explosion"),
 }
-"""What is wrong in words: planted faults or cases that fail by themselves, as rows name them, and the alarms that are right."""
+"""What is wrong in words: planted faults or cases that fail by themselves, as rows name them, and the alarms that are right.
+`still` is what rows of before November 28, 2026, call `stagnation`."""
 
 
 def health(_: str) -> str:

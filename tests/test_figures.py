@@ -11,9 +11,13 @@ from typing import Any
 import pytest
 
 import figures
+import guide_figures
+import health as bench_health
+import roofline
 import row_tables
 import rows
 import small_data
+import translation
 
 pages = pytest.mark.parametrize("page", figures.PAGES, ids=lambda page: page.stem)
 
@@ -139,3 +143,22 @@ def test_a_run_of_other_options_gives_no_row(changes: dict[str, Any], said: str)
         return
     with pytest.raises(SystemExit, match=re.escape(f"runs/a is not 'dcgan 64+diff': {said}; remove it")):
         small_data.check(run, "dcgan 64+diff")
+
+
+def test_the_table_of_alarms_knows_those_that_rows_will_name() -> None:
+    right = {name: {*kinds.split()} for names, kinds in guide_figures.ILL.values() for name in names.split(", ")}
+    for name, fault in bench_health.FAULTS.items():
+        assert {*fault.kinds} <= right[name], name
+
+
+@pytest.mark.parametrize("change", [{"size": 64}, {"width": 32}, {"batch": 4}, {"images": 6_000}, {"option": ["lr_g=1e-3"]}])
+def test_translators_of_other_settings_are_other_runs(change: dict[str, Any]) -> None:
+    settings: dict[str, Any] = {"runs": "runs", "size": 128, "width": 16, "batch": 1, "images": 3_000, "option": []}
+    folder = translation.folder_of(SimpleNamespace(**settings), "cgan", 0)
+    assert folder != translation.folder_of(SimpleNamespace(**{**settings, **change}), "cgan", 0)
+
+
+def test_a_roofline_names_processor_and_commit() -> None:
+    row = rows.newest(figures.RESULTS / "roofline.jsonl", "Xeon(R) Processor, 2 cores")[-1]
+    for part in ("Intel(R) Xeon(R) Processor, 2 cores", "bf16", "commit ce69a16, with changes that were not committed"):
+        assert part in roofline.title(row)
