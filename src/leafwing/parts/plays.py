@@ -98,3 +98,8 @@ def generating(prior: Prior, *conditions: str, g: str = "G", d: str = "D") -> Ab
         return scores(getattr(nets, d)(samples, *(inputs[name] for name in conditions)))
 
     return Abilities([Output("image", make, conditions, prior)], judge=judge)
+
+
+def straight_through(step: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
+    """The steps of values, with the gradient of the values, by which latents can be searched. Bengio et al. 2013, arXiv:1308.3432."""
+    return step(values) + (values - values.detach())

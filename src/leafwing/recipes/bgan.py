@@ -20,7 +20,7 @@ from leafwing.fields import Image
 from leafwing.game import Adam, Batch, Clock, DataSpec, Game, Nets, Output, Player, Round, scores, to_fp32
 from leafwing.parts import priors
 from leafwing.parts.objectives import Objective, boundary_seeking
-from leafwing.parts.plays import duel, generating, sampling
+from leafwing.parts.plays import duel, generating, sampling, straight_through
 
 POINTS = {"latent": 2, "width": 16, "lr_g": 1e-3, "lr_d": 1e-3, "batch": 128}
 
@@ -64,10 +64,6 @@ def bgan(
         """1 where a value is positive, else -1."""
         return (values > 0).to(values.dtype) * 2 - 1
 
-    def most_likely(mean: Tensor) -> Tensor:
-        """The same, with the gradient of the mean, by which latents are searched."""
-        return binarise(mean) + (mean - mean.detach())
-
     def discrete_play(nets: Nets, batch: Batch, clock: Clock) -> Round:
         mean = to_fp32(nets.G(z(batch.n, batch.image.device)))[:, None]  # mean of a pixel in {-1, 1}: (n, 1, ...)
         samples = binarise(mean + 1 - 2 * torch.rand(batch.n, draws, *data.shape, device=mean.device))
@@ -82,7 +78,7 @@ def bgan(
     if discrete:
         data.need("bgan in its discrete form", image=Image)
         play, objective = discrete_play, Objective(boundary_seeking.critic, discrete_loss)
-        output = Output("image", lambda nets, inputs, clock: most_likely(nets.G(inputs.latent)), prior=z)
+        output = Output("image", lambda nets, inputs, clock: straight_through(binarise, nets.G(inputs.latent)), prior=z)
         abilities = replace(abilities, outputs=[output], judge=lambda nets, x, inputs: scores(nets.D(binarise(x))))
     return Game(
         players={

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.nn.utils.parametrizations import weight_norm
 
-from leafwing.errors import InvalidOption
 from leafwing.fields import Image, Label
 from leafwing.game import Adam, Batch, Clock, DataSpec, Game, Nets, Player, Round, Term, Turn
 from leafwing.networks.layers import Noise
@@ -39,9 +38,7 @@ class Critic(nn.Module):
 
     def __init__(self, data: DataSpec, width: int) -> None:
         super().__init__()
-        if width < 4:
-            raise InvalidOption("width", width, "must be at least 4, because the last layers are a quarter as wide")
-        sizes = [data.size, width, width // 2, width // 4, width // 4, width // 4]
+        sizes = [data.size, *(max(1, width // part) for part in (1, 2, 4, 4, 4))]
         layers: list[nn.Module] = [nn.Flatten(), Noise(0.3)]
         for inputs, outputs in pairwise(sizes):
             layers += [_dense(inputs, outputs), nn.ReLU(), Noise(0.5)]
@@ -62,10 +59,10 @@ class Generator(nn.Module):
 
     def __init__(self, data: DataSpec, latent: int, width: int) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
-        for inputs in (latent, width // 2):
-            layers += [nn.Linear(inputs, width // 2, bias=False), nn.BatchNorm1d(width // 2), nn.Softplus()]
-        self.body = nn.Sequential(*layers, _dense(width // 2, data.size), nn.Tanh())
+        layers, units = list[nn.Module](), max(1, width // 2)
+        for inputs in (latent, units):
+            layers += [nn.Linear(inputs, units, bias=False), nn.BatchNorm1d(units), nn.Softplus()]
+        self.body = nn.Sequential(*layers, _dense(units, data.size), nn.Tanh())
         self.shape = data.shape
 
     def forward(self, z: Tensor) -> Tensor:

@@ -72,9 +72,9 @@ def sggan_gradient(
     def translate(nets: Nets, batch: Batch, clock: Clock) -> Round:
         fake_image, fake_input = nets.G(batch.input), nets.F(batch.image)
         shown, input_shown = (batch[name] if classes else None for name in MAPS.values())
-        back = Round(nets, batch.input, fake_input, nets.D_input, input_shown, shown, maps=batch.get("input_segmentation"))
+        back = Round(nets, batch.input, fake_input, nets.D_input, beside=input_shown, beside_fake=shown, maps=input_shown)
         again = {"image_again": nets.G(fake_input), "input_again": nets.F(fake_image), "maps": batch.segmentation}
-        return Round(nets, batch.image, fake_image, nets.D_image, shown, input_shown, back=back, **again)
+        return Round(nets, batch.image, fake_image, nets.D_image, beside=shown, beside_fake=input_shown, back=back, **again)
 
     def judging(name: str, other: str, g: str) -> Play:
         def play(nets: Nets, batch: Batch, clock: Clock) -> Round:
