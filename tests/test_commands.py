@@ -24,6 +24,7 @@ from leafwing.engine import Setup
 from leafwing.errors import Diverged, LeafwingError, StorageError
 from leafwing.progress import Reporter
 from leafwing.runs import Run
+from slow_turns import SlowTurns
 
 TINY: dict[str, Any] = {"width": 8, "max_width": 16, "latent": 8, "batch": 8, "size": 16, "threads": 1, "precision": "fp32"}
 FORMATS = ("grid", "folder", "npz")
@@ -162,11 +163,10 @@ def test_a_nan_loss_stops_training_and_keeps_the_last_good_checkpoint(folder: Pa
         leafwing.resume(run.folder, trust=True)
 
 
-def test_intervals_adapt_to_the_time_limit(folder: Path, tmp_path: Path) -> None:
+def test_intervals_adapt_to_the_time_limit(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The time limit ends this training long before a twentieth of its images; intervals set by the user stay as they are."""
-    run = leafwing.train(
-        folder, "dcgan", out=tmp_path / "run", images="10M", time=2.0, log_every=8, grid_every=10_000_000, **TINY
-    )
+    given = TINY | {"images": "10M", "time": 100, "log_every": 8, "grid_every": 10_000_000}
+    run = leafwing.train(folder, "dcgan", out=tmp_path / "run", progress=SlowTurns(monkeypatch), **given)
     shown = run.records()[-1]["images"]
     assert run.settings.folder.grid_every == 10_000_000
     assert run.settings.folder.save_every < shown

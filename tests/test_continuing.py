@@ -31,6 +31,7 @@ from leafwing.loop import Tick
 from leafwing.progress import Reporter
 from leafwing.runs import Run
 from leafwing.settings import OutputSettings, Schedule, Settings
+from slow_turns import SlowTurns
 
 TINY: dict[str, Any] = {"width": 8, "max_width": 16, "latent": 8, "batch": 8, "size": 16, "threads": 1, "precision": "fp32"}
 
@@ -511,27 +512,14 @@ def test_a_slow_training_with_a_time_limit_has_its_checkpoints(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One that shows fewer images than there are between two lines of the log by its planned number of images."""
-    from leafwing import loop
-
-    now = [0.0]
-
-    def clock() -> float:
-        now[0] += 1e-6
-        return now[0]
-
-    monkeypatch.setattr(loop.time, "perf_counter", clock)
-
-    class Slow(Reporter):
-        def after_turn(self, images: int) -> None:
-            now[0] += 1.0
-
-    run = leafwing.train(folder, "dcgan", images="1M", time=200, out=tmp_path / "run", progress=Slow(), **TINY)
+    slow = SlowTurns(monkeypatch)
+    run = leafwing.train(folder, "dcgan", images="1M", time=200, out=tmp_path / "run", progress=slow, **TINY)
     assert run.records()[0]["images"] < 100, "after a twentieth of the time"
     shown = run.records()[-1]["images"]
     assert run.settings.folder.save_every == pytest.approx(shown / 20, rel=0.2)
     assert len(run.records()) > 50
     before = run.settings.folder.save_every
-    resumed = leafwing.resume(run, time="+1800", progress=Slow())
+    resumed = leafwing.resume(run, time="+1800", progress=slow)
     assert resumed.settings.folder.save_every == pytest.approx(10 * before, rel=0.2), "they follow a new limit"
 
 
