@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -18,6 +19,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ending import ending
 from leafwing import cli, recipes
 from leafwing.layout import GAP, LINE
 from leafwing.model import Model
@@ -564,28 +566,17 @@ def test_a_diverging_training_exits_3(folder: Path, tmp_path: Path, capsys: pyte
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 def test_ctrl_c_finishes_the_turn_writes_a_checkpoint_and_prints_how_to_continue(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    command = [
-        sys.executable,
-        "-m",
-        "leafwing",
-        "train",
-        str(folder),
-        "--images",
-        "10M",
-        "--log-every",
-        "80",
-        "--out",
-        str(out),
-        *TINY,
-    ]
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ))
-    deadline = time.monotonic() + 100
-    while time.monotonic() < deadline and (not (out / "log.jsonl").exists() or not (out / "log.jsonl").read_text()):
-        time.sleep(0.05)
-    child.send_signal(signal.SIGINT)
-    text, errors = child.communicate(timeout=60)
+    words = ["train", str(folder), "--images", "10M", "--log-every", "80", "--out", str(out), *TINY]
+    command = [sys.executable, "-m", "leafwing", *words]
+    started = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ))
+    with ending(started) as child:
+        deadline = time.monotonic() + 100
+        while time.monotonic() < deadline and (not (out / "log.jsonl").exists() or not (out / "log.jsonl").read_text()):
+            time.sleep(0.05)
+        child.send_signal(signal.SIGINT)
+        text, errors = child.communicate(timeout=60)
     assert child.returncode == 130, errors
-    assert f"leafwing resume {out}" in text
+    assert f"leafwing resume {shlex.quote(str(out))}" in text
     last = json.loads((out / "log.jsonl").read_text().splitlines()[-1])["images"]
     assert (out / f"weights-{last:09d}.safetensors").exists()
     assert cli.run(["resume", str(out), "--images", str(last + 8)]) == 0

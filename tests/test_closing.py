@@ -408,7 +408,7 @@ def test_the_command_line_ends_with_the_sentences_and_one_command(run: Run, caps
     assert lines[0].endswith(": all of the plan")
     assert "2 rounds are too few to judge" in lines[-3]
     assert lines[-2] == "next, to train twice as long:"
-    assert lines[-1].endswith(f"resume {run.folder} --images +16")
+    assert lines[-1].endswith(f"resume {shlex.quote(str(run.folder))} --images +16")
     finish(run, True)
     document = json.loads(capsys.readouterr().out)
     assert document["words"][-1] == lines[-3]

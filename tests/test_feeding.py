@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -129,7 +130,8 @@ def test_a_changed_source_is_noticed_and_named(tmp_path: Path, cache: Path, chan
     run = run_of(data, tmp_path / "run")
     shutil.rmtree(cache)
     write(tmp_path / changed, 3, 9)
-    with pytest.raises(LeafwingError, match=f"{tmp_path / changed} has changed since {tmp_path / 'run'} was trained on it"):
+    message = f"{tmp_path / changed} has changed since {tmp_path / 'run'} was trained on it"
+    with pytest.raises(LeafwingError, match=re.escape(message)):
         reload_data(run, Reporter())
 
 

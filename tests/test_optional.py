@@ -65,7 +65,7 @@ def test_a_command_that_needs_a_package_says_so_before_it_imports_torch(tmp_path
     )
     for name in TABLES:
         (tmp_path / name).touch()
-    lines = [line.format(run=run).split() for line in NEEDS]
+    lines = [[word.format(run=run) for word in line.split()] for line in NEEDS]
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, json.dumps(lines), json.dumps([*optional.SENTENCES])],
         capture_output=True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -385,7 +386,7 @@ def test_the_doctor_recommends_what_training_does(tmp_path: Path, capsys: pytest
     assert rule.MIRROR in reasons
     assert "size 16x16" in advice
     assert {*reasons} <= {line.strip() for line in advice.splitlines()}, "what training says, the doctor says too"
-    assert f"leafwing train {source} --size 16\n" in advice
+    assert f"leafwing train {shlex.quote(str(source))} --size 16\n" in advice
     assert cli.run(["doctor", str(source), "--size", "16"]) == 0
     assert "Next: leafwing train" in capsys.readouterr().out
 

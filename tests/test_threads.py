@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -257,7 +258,7 @@ def test_what_is_slow_on_this_machine_is_said(tmp_path: Path, monkeypatch: pytes
     assert resumed.warnings == again.warnings
     precision, threads = resumed.warnings
     assert "bf16, which is slow on this machine" in precision
-    assert f"`leafwing train --from {run.folder} --precision fp32`" in precision
+    assert f"`leafwing train --from {shlex.quote(str(run.folder))} --precision fp32`" in precision
     assert threads == f"{share}, and then the weights match up to rounding"
     chosen = Recorder()
     leafwing.train(replay=run.folder, out=tmp_path / "fp32", progress=chosen, precision="fp32", threads=1)

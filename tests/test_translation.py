@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import sys
 from pathlib import Path
 
@@ -55,7 +56,8 @@ def test_training_logs_the_losses_and_draws_grids(run: Path) -> None:
 
 def test_translate_is_suggested_after_training(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert finish(Run(run), False) == 0
-    assert re.search(rf"next, to use it:\n.* translate {run} PICTURES\n", capsys.readouterr().out)
+    command = re.escape(f"translate {shlex.quote(str(run))} PICTURES")
+    assert re.search(rf"next, to use it:\n.* {command}\n", capsys.readouterr().out)
 
 
 def test_no_pixels_of_the_data_are_stored(run: Path) -> None:

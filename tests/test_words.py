@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -138,7 +139,7 @@ def test_a_command_is_in_no_table() -> None:
     ],
 )
 def test_options_of_other_programs(words: str, message: str, pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert message in answer(capsys, *words.format(pictures).split())
+    assert message in answer(capsys, *(word.format(pictures) for word in words.split()))
 
 
 def test_images_in_archives_are_counted_where_that_is_quick(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -237,8 +238,8 @@ def test_unknown_commands(word: str, message: str, capsys: pytest.CaptureFixture
 
 
 def test_a_path_without_a_command(pictures: Path, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert f"the command comes first, such as leafwing train {pictures}" in answer(capsys, pictures)
-    assert f"the command comes first, such as leafwing sample {run}" in answer(capsys, run)
+    assert f"the command comes first, such as leafwing train {shlex.quote(str(pictures))}" in answer(capsys, pictures)
+    assert f"the command comes first, such as leafwing sample {shlex.quote(str(run))}" in answer(capsys, run)
 
 
 def test_train_alone_shows_an_example(capsys: pytest.CaptureFixture[str]) -> None:
