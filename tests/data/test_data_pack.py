@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 from data_helpers import encoded, picture, python, write
 from PIL import Image
 
+from ending import ending
 from leafwing.data import Dataset, joining, load, load_pack, pack, reading
 from leafwing.errors import LeafwingError, StorageError
 
@@ -219,7 +221,7 @@ def test_killed_while_packing(source: Path, cache: Path) -> None:
         f"pictures.decode = slow; load({str(source)!r})"
     )
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env=environment) as process:
+    with ending(subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env=environment)) as process:
         assert process.stdout is not None
         process.stdout.readline()
         process.send_signal(signal.SIGKILL)
@@ -230,17 +232,30 @@ def test_killed_while_packing(source: Path, cache: Path) -> None:
     assert len(packs(cache)) == 2
 
 
-def test_two_processes_pack_once(source: Path, cache: Path) -> None:
+def test_two_processes_pack_once(source: Path, cache: Path, tmp_path: Path) -> None:
+    """The first one that decodes waits until the other wants to."""
     code = (
-        "import time; from leafwing.data import load, pictures; decode = pictures.decode\n"
-        "def slow(*a): print('decoding', flush=True); time.sleep(0.02); return decode(*a)\n"
-        f"pictures.decode = slow; data = load({str(source)!r}); print(data.array.sum())"
+        "import sys, time; from pathlib import Path; from leafwing.data import load, pack, pictures\n"
+        "decode, write, (source, mine, other) = pictures.decode, pack.Store.pack, sys.argv[1:]\n"
+        "def slow(*a):\n"
+        "    print('decoding', flush=True)\n"
+        "    while not Path(other).exists(): time.sleep(0.02)\n"
+        "    time.sleep(0.02); return decode(*a)\n"
+        "def announced(*a): Path(mine).touch(); return write(*a)\n"
+        "pictures.decode, pack.Store.pack = slow, announced; print(load(source).array.sum())"
     )
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    both = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment) for _ in "ab"]
-    out = [process.communicate(timeout=60)[0].split() for process in both]
-    assert sum(words.count("decoding") for words in out) == 10
-    assert out[0][-1] == out[1][-1]
+    places = [str(tmp_path / name) for name in ("first", "second")]
+    with ExitStack() as stack:
+        both = []
+        for mine, other in (places, places[::-1]):
+            command = [sys.executable, "-c", code, str(source), mine, other]
+            started = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+            both.append(stack.enter_context(ending(started)))
+        out = [process.communicate(timeout=60)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert sum(text.count("decoding") for text in out) == 10
+    assert out[0].split()[-1] == out[1].split()[-1]
     assert len(packs(cache)) == 1
 
 
