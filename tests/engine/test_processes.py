@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ import worker
 from torch import nn
 
 from bare_run import create
+from ending import ending
 from leafwing.commands.launching import environment, launch, without_devices
 from leafwing.engine.batch_norm import synchronise_batch_norm
 from leafwing.engine.processes import VARIABLES, Processes, ProcessLost
@@ -28,10 +31,18 @@ WORKER = (sys.executable, str(Path(worker.__file__)))
 LAUNCH = f"import sys; from leafwing.commands.launching import launch; sys.exit(launch(sys.argv[1:], 2, {WORKER!r}))"
 
 
-def start(check: str, folder: Path) -> subprocess.Popen[str]:
-    """Two workers, started as by `leafwing --devices 2`."""
+@contextmanager
+def started(check: str, folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """The launcher of two workers, as started by `leafwing --devices 2`; if the block fails, it is killed with its workers."""
     command = [sys.executable, "-c", LAUNCH, check, str(folder)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    with ending(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)) as process:
+        try:
+            yield process
+        except BaseException:
+            for path in folder.glob("*.pid"):
+                with suppress(ProcessLookupError, ValueError):
+                    os.kill(int(path.read_text()), signal.SIGKILL)
+            raise
 
 
 def wait_for(path: Path, seconds: float = 60) -> str:
@@ -71,10 +82,10 @@ def test_checks_with_two_processes(name: str, results: list[dict[str, str]]) -> 
 
 @pytest.mark.slow  # starts several processes
 def test_a_killed_process_ends_the_other_within_seconds(tmp_path: Path) -> None:
-    process = start("kill", tmp_path)
-    wait_for(tmp_path / "0.pid")
-    start_time = time.monotonic()
-    _, errors = process.communicate(timeout=90)
+    with started("kill", tmp_path) as process:
+        wait_for(tmp_path / "0.pid")
+        start_time = time.monotonic()
+        _, errors = process.communicate(timeout=90)
     assert time.monotonic() - start_time < 30, "it waited for the timeout of 60 seconds"
     assert process.returncode == ProcessLost.exit_code == 5
     assert "worker: process 1 of 2 (or its machine) is gone; this training stops here. Start it again" in errors
@@ -84,8 +95,8 @@ def test_a_killed_process_ends_the_other_within_seconds(tmp_path: Path) -> None:
 
 @pytest.mark.slow  # starts several processes
 def test_the_first_error_is_shown_and_sets_the_exit_code(tmp_path: Path) -> None:
-    process = start("fail", tmp_path)
-    _, errors = process.communicate(timeout=60)
+    with started("fail", tmp_path) as process:
+        _, errors = process.communicate(timeout=60)
     assert process.returncode == 2
     assert "worker: no such folder: cats\nleafwing: process 1 of 2 " in errors
 
@@ -93,17 +104,17 @@ def test_the_first_error_is_shown_and_sets_the_exit_code(tmp_path: Path) -> None
 @pytest.mark.slow  # starts several processes
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_the_launcher_forwards_ctrl_c_and_its_end_is_noticed(number: int, tmp_path: Path) -> None:
-    process = start("wait_for_signal", tmp_path)
-    pids = [int(wait_for(tmp_path / f"{rank}.pid")) for rank in range(2)]
-    process.send_signal(number)
-    rounds = [wait_for(tmp_path / f"{rank}.rounds") for rank in range(2)]
-    assert rounds[0] == rounds[1]
-    process.communicate(timeout=60)
-    assert process.returncode == (130 if number == signal.SIGINT else -number)
-    limit = time.monotonic() + 20
-    while not all(map(has_ended, pids)) and time.monotonic() < limit:
-        time.sleep(0.05)
-    assert all(map(has_ended, pids))
+    with started("wait_for_signal", tmp_path) as process:
+        pids = [int(wait_for(tmp_path / f"{rank}.pid")) for rank in range(2)]
+        process.send_signal(number)
+        rounds = [wait_for(tmp_path / f"{rank}.rounds") for rank in range(2)]
+        assert rounds[0] == rounds[1]
+        process.communicate(timeout=60)
+        assert process.returncode == (130 if number == signal.SIGINT else -number)
+        limit = time.monotonic() + 20
+        while not all(map(has_ended, pids)) and time.monotonic() < limit:
+            time.sleep(0.05)
+        assert all(map(has_ended, pids))
 
 
 @pytest.mark.slow  # starts several processes
