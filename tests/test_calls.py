@@ -39,13 +39,15 @@ def model() -> leafwing.Model:
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_every_function_refuses_an_argument_that_it_does_not_have(name: str, tmp_path: Path) -> None:
     function = getattr(leafwing, name)
+    parameters = inspect.signature(function).parameters
     required = [
-        item.name
-        for item in inspect.signature(function).parameters.values()
-        if item.default is item.empty and item.kind is not item.VAR_KEYWORD
+        item.name for item in parameters.values() if item.default is item.empty and item.kind is not item.VAR_KEYWORD
     ]
-    with pytest.raises(LeafwingError):
-        function(**dict.fromkeys(required, "digits"), no_such_argument=1)
+    run = bare_run.untrained(tmp_path / "run", "dcgan", {"width": 4, "max_width": 4, "latent": 2}, PICTURES).folder
+    valid = {"source": "digits", "recipe": "dcgan", "recipes": "dcgan", "run": run, "tool": "mix", "out": tmp_path / "new"}
+    given = dict.fromkeys(required, "digits") | {name: value for name, value in valid.items() if name in parameters}
+    with pytest.raises(LeafwingError, match="no_such_argument"):
+        function(**given, no_such_argument=1)
     if required:
         with pytest.raises(LeafwingError, match=f"{name} needs {required[0]}"):
             function()

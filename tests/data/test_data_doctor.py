@@ -103,7 +103,15 @@ def test_every_pair_within_four_bits_is_compared() -> None:
         assert duplicates.near(pair) == [[0, 1]]
 
 
-def test_many_pictures_are_fast() -> None:
+def test_many_pictures_are_compared_with_few_others_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    compare, numbers = np.bitwise_count, list[int]()
+
+    def counting(bits: np.ndarray) -> np.ndarray:
+        numbers.append(len(bits))
+        return compare(bits)
+
+    monkeypatch.setattr(np, "bitwise_count", counting)
+    most = len(duplicates._BANDS) * duplicates._NEIGHBOURS
     random = np.random.default_rng(0)
     thumbnails = random.integers(0, 256, (50, 16, 16, 3), dtype=np.uint8)
     sketches = [
@@ -111,8 +119,11 @@ def test_many_pictures_are_fast() -> None:
         for index, bits in enumerate(random.integers(0, 2**63, 20_000).tolist())
     ]
     assert duplicates.near(sketches) == []
+    assert 0 < sum(numbers) <= 20_000 * most
+    numbers.clear()
     similar = [duplicates.Sketch(7, thumbnails[index % 50], False) for index in range(2_000)]
     assert sum(len(group) for group in duplicates.near(similar)) == 2_000
+    assert 0 < sum(numbers) <= 2_000 * most
 
 
 def test_advice_on_inputs(tmp_path: Path) -> None:

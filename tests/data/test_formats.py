@@ -6,6 +6,7 @@ import io
 import os
 import re
 import struct
+import sys
 import zlib
 from importlib.util import find_spec
 from pathlib import Path
@@ -247,8 +248,18 @@ def test_grey_images_in_colour_are_mentioned(tmp_path: Path) -> None:
     assert not any(note in text for text in load(put(tmp_path / "colour", grey | {"x.png": PNG}), size=40).notes)
 
 
-def test_plugins_are_optional() -> None:
-    formats.register_plugins()
+def test_plugins_are_optional(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without them nothing fails, and the files that need them say which."""
+    for plugin in ("pillow_heif", "pillow_jxl"):
+        monkeypatch.setitem(sys.modules, plugin, None)
+    monkeypatch.setattr(Image, "OPEN", {name: how for name, how in Image.OPEN.items() if name not in ("HEIF", "JXL")})
+    pictures._formats.cache_clear()
+    try:
+        found = reasons(put(tmp_path / "set", fill() | {name: KINDS[name][0] for name in ("a.heic", "b.jxl")}))
+    finally:
+        pictures._formats.cache_clear()
+    assert "pip install pillow-heif" in found["a.heic"]
+    assert "pip install pillow-jxl-plugin" in found["b.jxl"]
 
 
 @pytest.mark.parametrize(("plugin", "format"), [("pillow_heif", "HEIF"), ("pillow_jxl", "JXL")])
