@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import select
+import signal
 import sys
 import threading
 from collections.abc import Callable, Mapping
@@ -13,12 +15,27 @@ from typing import IO, Any
 
 from kills import children
 from leafwing.commands.comparison import child
+from leafwing.runs import Run
 
 Answer = tuple[int, str, str]
 """Exit code, standard output and standard error of a child process."""
 
 
-def run_child(request: str, environment: dict[str, str], output: str, log: str) -> None:
+def wait_at_checkpoints() -> None:
+    """Lets trainings of this process go on after a checkpoint only when a signal has arrived, or after some minutes."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer)
+    save = Run.save_checkpoint
+
+    def save_and_wait(*values: Any, **named: Any) -> None:
+        save(*values, **named)
+        select.select([reader], [], [], 200)
+
+    Run.save_checkpoint = save_and_wait  # type: ignore[method-assign]
+
+
+def run_child(request: str, environment: dict[str, str], output: str, log: str, waits: bool) -> None:
     """The child program, in a process that was forked with torch loaded."""
     import torch
 
@@ -26,6 +43,8 @@ def run_child(request: str, environment: dict[str, str], output: str, log: str) 
     torch.set_num_threads(1)
     for number, path in ((1, output), (2, log)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+    if waits:
+        wait_at_checkpoints()
     code = child.main(request)
     sys.stdout.flush()
     os._exit(code)
@@ -38,10 +57,16 @@ class Forked:
     """One for all: of two threads that poll a process at the same time, one would get 255, and starting a process polls all others."""
 
     def __init__(
-        self, request: Mapping[str, Any], slot: Mapping[str, str], output: IO[bytes], log: IO[bytes], path: Path
+        self,
+        request: Mapping[str, Any],
+        slot: Mapping[str, str],
+        output: IO[bytes],
+        log: IO[bytes],
+        path: Path,
+        waits: bool,
     ) -> None:
         self.files = {output: path.with_suffix(".out"), log: path.with_suffix(".err")}
-        arguments = (json.dumps(request), {**os.environ, **slot}, *map(str, self.files.values()))
+        arguments = (json.dumps(request), {**os.environ, **slot}, *map(str, self.files.values()), waits)
         self.process = children().Process(target=run_child, args=arguments)
         with self.lock:
             self.process.start()
@@ -95,7 +120,11 @@ class FakeWorkers:
     Args:
         folder: for the output of the processes.
         answer: request -> answer; None: start a process.
+
+    While `waits` is set, trainings wait for a signal at each checkpoint; see `wait_at_checkpoints`.
     """
+
+    waits = False
 
     def __init__(self, folder: Path, answer: Callable[[Mapping[str, Any]], Answer | None] = lambda request: None) -> None:
         self.folder, self.answer, self.requests = folder, answer, list[Mapping[str, Any]]()
@@ -106,7 +135,7 @@ class FakeWorkers:
         if answer is None and request["call"] == "speed":
             answer = measured(dict.fromkeys(request["arguments"]["recipes"], 1_000.0))
         if answer is None:
-            return Forked(request, slot, output, log, self.folder / f"child{len(self.requests)}")
+            return Forked(request, slot, output, log, self.folder / f"child{len(self.requests)}", self.waits)
         code, result, messages = answer
         output.write(result.encode())
         log.write(messages.encode())

@@ -158,27 +158,27 @@ def results(table: Mapping[str, Any]) -> list[dict[str, Any]]:
 def test_an_interrupted_comparison_continues_with_the_same_results(
     finished: Finished, fake_workers: FakeWorkers, tmp_path: Path
 ) -> None:
-    def interrupt(out: Path) -> None:
-        while not [*out.glob("runs/*/weights-*")]:
+    out, limit = tmp_path / "out", time.monotonic() + 200
+
+    def interrupt() -> None:
+        while len([*out.glob("runs/*/weights-*")]) < 2 and time.monotonic() < limit:
             time.sleep(0.005)
         os.kill(os.getpid(), signal.SIGINT)
 
-    for attempt in range(3):  # both trainings may have ended before the signal
-        out = tmp_path / str(attempt)
-        handler = signal.getsignal(signal.SIGINT)
-        threading.Thread(target=interrupt, args=(out,), daemon=True).start()
-        with pytest.raises(KeyboardInterrupt):
-            commands.compare("ring", **{**RING, "seeds": 1}, out=out)
-        assert signal.getsignal(signal.SIGINT) is handler
-        assert not (out / "report.html").exists()
-        reached = [max(Run(path.parent).weights(), default=0) for path in out.glob("runs/*/run.json")]
-        if any(0 < images < 600 for images in reached):
-            break
-    else:
-        pytest.fail(f"never stopped in the middle of a training: {reached}")
+    handler = signal.getsignal(signal.SIGINT)
+    threading.Thread(target=interrupt, daemon=True).start()
+    fake_workers.waits = True
+    with pytest.raises(KeyboardInterrupt):
+        commands.compare("ring", **{**RING, "seeds": 1}, out=out)
+    assert signal.getsignal(signal.SIGINT) is handler
+    assert not (out / "report.html").exists()
+    reached = [max(Run(path.parent).weights()) for path in out.glob("runs/*/run.json")]
+    assert len(reached) == 2
+    assert all(0 < images < 600 for images in reached), reached
     fake_workers.requests.clear()
+    fake_workers.waits = False
     table = commands.compare("ring", **{**RING, "seeds": 1}, out=out)
-    assert "resume" in fake_workers.calls()
+    assert fake_workers.calls().count("resume") == 2
     assert results(table) == results(finished[1])[::2]
 
 
