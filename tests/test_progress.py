@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from leafwing.progress import ConsoleReporter, Reporter, counted
+from leafwing.progress import ConsoleReporter, Meter, Reporter, counted
 
 RECORD = {"images": 1500, "images_per_second": 1234.4, "losses": {"D/adversarial": 1.38629, "G/adversarial": 0.693}}
 
@@ -231,6 +231,14 @@ def test_an_error_in_the_training_passes_through() -> None:
     for screen in (Reporter(), ConsoleReporter()):
         with pytest.raises(RuntimeError, match="mine"), screen.training(0, 10, None):
             raise RuntimeError("mine")
+
+
+def test_a_time_limit_that_has_passed_leaves_no_negative_time(clock: Seconds) -> None:
+    meter = Meter(0, 100, 5.0)
+    clock.now += 3
+    assert meter.seconds_left() == 2
+    clock.now += 3
+    assert meter.seconds_left() == 0
 
 
 def test_more_images_than_requested_leave_no_negative_time(clock: Seconds, capfd: pytest.CaptureFixture[str]) -> None:

@@ -111,3 +111,11 @@ def test_flags_keep_the_help_of_the_setting_and_may_name_another_default() -> No
     helps = {name: parameters[name].annotation.__metadata__[0].help for name in ("fit", "device")}
     assert helps["fit"] == all_settings()["fit"].help.replace("Default: crop.", "Default: as before.")
     assert helps["device"] == "Continue on another device. Default: as before."
+
+
+@pytest.mark.parametrize("name", settings.REVOCABLE)
+def test_none_turns_off_a_setting_that_a_replayed_run_may_have(name: str) -> None:
+    assert all_settings()[name].convert("none") is None
+    assert all_settings()["device"].convert(None) is None
+    with pytest.raises(LeafwingError, match="device"):
+        all_settings()["device"].convert("none")

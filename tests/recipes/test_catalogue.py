@@ -261,6 +261,14 @@ def test_an_option_has_the_same_bounds_in_every_recipe(name: str, refused: float
                     option.check(card.name, refused)
 
 
+@pytest.mark.parametrize(("name", "most"), [("width", 65_536), ("n_critic", 10_000), ("packing", 1_000), ("batch", 2**30)])
+def test_whole_numbers_have_a_largest_value(name: str, most: int) -> None:
+    option = next(option for card in recipes.catalogue() for option in card.options if option.name == name)
+    assert option.check("mine", most) == most
+    with pytest.raises(LeafwingError, match=f"at most {most:,}"):
+        option.check("mine", most + 1)
+
+
 def test_widths_are_powers_of_two_by_default() -> None:
     """Layers halve and double them."""
     options = [(card.name, option) for card in recipes.catalogue() for option in card.options]

@@ -231,6 +231,8 @@ def test_domains_share_no_sprite() -> None:
         for domain in (a, b)
     ]
     assert not words[0] & words[1]
+    sums = [domain.shape + domain.colour + domain.size + domain.place for domain in (a, b)]
+    assert [set(numbers % 2) for numbers in sums] == [{0}, {1}], "as in the packs of earlier runs"
     for domain in (a, b):
         assert len(domain) == 500
         for part, count in (("shape", 6), ("colour", 6), ("size", 2), ("place", 9)):
