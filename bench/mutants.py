@@ -20,6 +20,7 @@ import os
 import random
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -27,6 +28,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -42,6 +44,8 @@ USED = re.compile(
     r"|ZeroIteration|ReplaceBinaryOperator_(Add|Sub|Mul|Div)_(Add|Sub|Mul|Div)$"
 )
 """The operators of cosmic-ray that are used. Others give type errors (bits, powers) or the same program (decorators)."""
+MARK = "LEAFWING_MUTANT"
+"""The variable by which the processes of one job are known."""
 SKIPPED = re.compile(r"^pytestmark = .*(slow|gpu)", re.MULTILINE)
 """Files of tests that take minutes or need a device."""
 MOST_FILES, MOST_TESTS, SECONDS = 4, 40, 240
@@ -248,6 +252,7 @@ def run_tests(mutant: Mutant, checkout: Path, runs: list[list[str]]) -> str:
     path, environment = checkout / "src" / "leafwing" / mutant.file, dict(os.environ)
     # Without byte code, because that of a file of the same size and second would be taken for the mutant's.
     environment |= {"PYTHONPATH": str(checkout / "src"), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
+    environment[MARK] = str(checkout)
     pytest = [sys.executable, "-m", "pytest", "-x", "-n", "0", "-p", "no:cacheprovider", "-m", "not slow and not gpu"]
     original = path.read_text(encoding="utf-8")
     end = time.monotonic() + SECONDS
@@ -266,6 +271,18 @@ def run_tests(mutant: Mutant, checkout: Path, runs: list[list[str]]) -> str:
         return "slow"
     finally:
         path.write_text(original, encoding="utf-8")
+        end_processes(f"{MARK}={checkout}")
+
+
+def end_processes(mark: str) -> None:
+    """Kills what tests have left running, such as the trainings of a comparison whose test took too long.
+
+    They are known by a variable that all inherit, where the system shows it (Linux).
+    """
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if mark.encode() in (process / "environ").read_bytes().split(b"\0"):
+                os.kill(int(process.name), signal.SIGKILL)
 
 
 def report(rows: list[dict[str, object]]) -> str:
