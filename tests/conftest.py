@@ -68,9 +68,11 @@ def settings() -> Iterator[None]:
         torch.manual_seed(0)
         if torch.backends.mps.is_available():
             torch.backends.mps.is_available = lambda: False
-    before = settings_of_the_process()
+    environment, handlers = settings_of_the_process()
     yield
-    assert settings_of_the_process() == before, "this test changed the environment or a signal handler"
+    after, handlers_after = settings_of_the_process()
+    changed = {name for name in {*environment, *after} if environment.get(name) != after.get(name)}
+    assert (changed, handlers_after) == (set(), handlers), "this test changed the environment or a signal handler"
     if (torch := sys.modules.get("torch")) is not None:
         state = (torch.get_default_dtype(), torch.is_grad_enabled(), torch.is_inference_mode_enabled())
         assert state == (torch.float32, True, False), "this test changed settings of torch"
@@ -80,8 +82,9 @@ def settings() -> Iterator[None]:
 
 
 def settings_of_the_process() -> tuple[dict[str, str], list[object]]:
-    """The environment, without what pytest changes, and the handlers of the signals that stop a training."""
-    environment = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
+    """The environment, without what pytest, and torch on its first use, change, and the handlers of the signals that stop a training."""
+    theirs = ("PYTEST_CURRENT_TEST", "TORCH", "TRITON")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(theirs)}
     names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
     return environment, [signal.getsignal(getattr(signal, name)) for name in names if hasattr(signal, name)]
 

@@ -80,7 +80,12 @@ def test_half_of_all_memory_is_taken_for_free_where_the_system_does_not_say(
 
 
 def test_free_memory_is_what_the_system_calls_available(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Path, "read_text", lambda path, **options: "MemTotal: 9 kB\nMemAvailable:       5 kB\n")
+    original = Path.read_text
+
+    def read(path: Path, **options: str) -> str:
+        return "MemTotal: 9 kB\nMemAvailable:       5 kB\n" if path.name == "meminfo" else original(path, **options)
+
+    monkeypatch.setattr(Path, "read_text", read)
     assert machine.available_memory(tmp_path, tmp_path / "none") == 5 << 10
 
 

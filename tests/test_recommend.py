@@ -209,7 +209,7 @@ def test_the_length_follows_from_speed_and_time() -> None:
     assert most.settings["images"] == rule.MOST
     assert (
         most.reasons[-1]
-        == "3M images, the most that are recommended: about 3 s on this machine, each picture about 600 times"
+        == "3M images, the most that are recommended: about 3s on this machine, each picture about 600 times"
     )
     assert choose(Facts("images", 5_000), constant(1e-9)).settings["images"] == 1
     assert not {"images", "time"} & choose(Facts("images", 5_000, images=1_000), never).settings.keys()

@@ -116,7 +116,7 @@ def test_without_a_reader_concepts_are_sample_numbers() -> None:
 def test_dropping_the_maps_of_an_object_removes_only_the_object() -> None:
     finding = dropout(painter(), reader=READER)
     assert finding.figures["dropped"] == 1
-    assert "1 of 4 feature maps have a positive weight in a regression" in finding.words[0]
+    assert "1 of 4 feature maps has a positive weight in a regression" in finding.words[0]
     assert finding.figures["found_before"] == 1
     assert finding.figures["vanished"] == 1
     assert finding.figures["contrast"] < 0.01

@@ -192,7 +192,7 @@ def test_the_reader_is_trained_on_digits_loaded_like_the_stacked_ones(
 def test_the_reader_is_cached(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     digits = load("digits")
     trained = reader.load_reader(digits)
-    (path,) = (cache / "readers").iterdir()
+    (path,) = (cache / "readers").glob("*.safetensors")
     assert (weights_file.read_with_facts(path)[1] or {})["accuracy"] == trained.accuracy
     monkeypatch.setattr(reader, "train", lambda digits: pytest.fail("trained again"))
     loaded = reader.load_reader(digits)
@@ -204,7 +204,7 @@ def test_a_damaged_reader_is_replaced_by_an_equal_one(tmp_path: Path, monkeypatc
     monkeypatch.setattr(reader, "STEPS", 2)
     digits = load("digits")
     first = reader.load_reader(digits, cache=tmp_path)
-    (path,) = (tmp_path / "readers").iterdir()
+    (path,) = (tmp_path / "readers").glob("*.safetensors")
     content = path.read_bytes()
     path.write_bytes(content[:100] if damage == "cut" else content[:-5] + bytes([content[-5] ^ 1]) + content[-4:])
     torch.manual_seed(5)

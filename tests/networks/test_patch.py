@@ -77,7 +77,7 @@ def test_each_scale_has_its_own_critic_and_counts_alike() -> None:
 
 
 def test_patches_must_fit_the_smallest_scale() -> None:
-    with pytest.raises(LeafwingError, match="patch=70"):
+    with pytest.raises(LeafwingError, match="scales=2"):
         MultiScale(DataSpec.images(32, 32), 2, patch=70)
 
 

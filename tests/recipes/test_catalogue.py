@@ -269,10 +269,10 @@ def test_whole_numbers_have_a_largest_value(name: str, most: int) -> None:
         option.check("mine", most + 1)
 
 
-def test_widths_are_powers_of_two_by_default() -> None:
-    """Layers halve and double them."""
+def test_the_largest_widths_are_powers_of_two_by_default() -> None:
+    """Layers double their widths up to it."""
     options = [(card.name, option) for card in recipes.catalogue() for option in card.options]
-    widths = [(name, option.name, int(option.default)) for name, option in options if "width" in option.name]
+    widths = [(name, option.name, int(option.default)) for name, option in options if option.name == "max_width"]
     assert widths
     assert not [entry for entry in widths if entry[2] & (entry[2] - 1)]
 

@@ -211,7 +211,7 @@ def encode(image: Pillow.Image, suffix: str, *, lossy: bool) -> bytes | None:
     modes = {".pgm": ("L", "I;16"), ".ppm": ("RGB",), ".pnm": ("L", "I;16", "RGB"), ".pbm": (), ".jpg": ("L", "RGB")}
     if kind not in Pillow.SAVE or image.mode not in modes.get(".jpg" if kind == "JPEG" else suffix, (image.mode,)):
         return None
-    if kind in ("JPEG", "JPEG2000", "WEBP", "AVIF") and not lossy:
+    if kind in ("JPEG", "JPEG2000", "WEBP", "AVIF", "HEIF", "JXL") and not lossy:
         return None
     if image.mode == "I;16" and kind not in SIXTEEN_BITS:
         return None
@@ -220,7 +220,7 @@ def encode(image: Pillow.Image, suffix: str, *, lossy: bool) -> bytes | None:
     quality = {"quality": QUALITY} if kind in ("JPEG", "WEBP", "AVIF") else {}
     try:
         image.save(buffer, kind, optimize=False, **quality)
-    except (OSError, KeyError, ValueError):  # how Pillow's plugins refuse a mode
+    except (OSError, KeyError, ValueError, NotImplementedError):  # how Pillow's plugins refuse a mode
         return None
     if kind in ("GIF", "BMP", "DIB"):  # GIF has 256 colours, and none of them soft alpha
         with Pillow.open(buffer) as written:
