@@ -82,9 +82,9 @@ def settings() -> Iterator[None]:
 
 
 def settings_of_the_process() -> tuple[dict[str, str], list[object]]:
-    """The environment, without what pytest, and torch on its first use, change, and the handlers of the signals that stop a training."""
-    theirs = ("PYTEST_CURRENT_TEST", "TORCH", "TRITON")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(theirs)}
+    """The variables that change what leafwing does, and the handlers of the signals that stop a training."""
+    ours = ("LEAFWING_", "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "CUDA_VISIBLE_DEVICES", "HOME", "TERM", "COLUMNS", *OF_OTHERS)
+    environment = {name: value for name, value in os.environ.items() if name.startswith(ours)}
     names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
     return environment, [signal.getsignal(getattr(signal, name)) for name in names if hasattr(signal, name)]
 
