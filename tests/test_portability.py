@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from leafwing import machine, recipes
-from leafwing.cli.shared import as_json, program
+from leafwing.cli.shared import as_json, is_main_process, program
 from leafwing.commands.comparison.workers import CHILD
 from leafwing.commands.launching import LAUNCHER, LEAFWING, environment
 from leafwing.data.pack import cache_folder
@@ -87,6 +87,15 @@ def test_free_memory_is_what_the_system_calls_available(tmp_path: Path, monkeypa
 
     monkeypatch.setattr(Path, "read_text", read)
     assert machine.available_memory(tmp_path, tmp_path / "none") == 5 << 10
+
+
+@pytest.mark.parametrize(
+    ("world", "rank", "prints"), [("1", "1", True), ("", "", True), ("2", "0", True), ("2", "1", False)]
+)
+def test_the_first_of_several_processes_prints(world: str, rank: str, prints: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", world)
+    monkeypatch.setenv("RANK", rank)
+    assert is_main_process() is prints
 
 
 def test_a_parent_process_is_watched_where_it_is_the_launcher(monkeypatch: pytest.MonkeyPatch) -> None:

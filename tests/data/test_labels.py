@@ -87,6 +87,7 @@ def test_lists_that_can_only_mean_one_thing_are_read(tmp_path: Path, case: str) 
     assert labels_of(data) == AB
     assert f"Labels come from {name}." in data.notes
     assert not any("not used" in note.lower() or "no captions" in note for note in data.notes), data.notes
+    assert not any("UTF-8" in note for note in data.notes), "text in Unicode needs no word"
 
 
 def test_what_was_assumed_about_a_list_is_said(tmp_path: Path) -> None:

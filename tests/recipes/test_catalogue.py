@@ -261,6 +261,40 @@ def test_an_option_has_the_same_bounds_in_every_recipe(name: str, refused: float
                     option.check(card.name, refused)
 
 
+GUIDE = Path(__file__).parents[2] / "docs" / "guide" / "recipes.md"
+ROWS = [
+    [cell.strip() for cell in line.strip("| ").split(" | ")]
+    for line in GUIDE.read_text(encoding="utf-8")
+    .partition("\n## Networks, optimisers, sources\n")[2]
+    .partition("\n## ")[0]
+    .splitlines()
+    if line.startswith("| `")
+]
+
+
+def test_the_table_of_networks_has_every_recipe() -> None:
+    assert sorted(row[0].strip("`") for row in ROWS) == recipes.names()
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0].strip("`"))
+def test_the_guide_has_the_defaults_of_a_recipe(row: list[str]) -> None:
+    name, _, optimiser, updates, batch, latent, *_ = row
+    defaults = {option.name: option.default for option in recipes.describe(name.strip("`")).options}
+    assert int(batch.split()[0]) == defaults["batch"]
+    if "latent" in defaults:
+        assert int(latent.split(",")[0]) == defaults["latent"]
+    else:
+        assert latent.startswith("none")
+    if "per" not in updates:
+        assert int(updates.split(",")[0]) == defaults.get("n_critic", 1)
+    found = re.findall(r"(?:(\b[GD]) )?(\d(?:\.\d+)?e-\d|0\.\d+)", optimiser.split("β")[0])
+    rates = {part: float(rate) for part, rate in reversed(found)}  # the first of each
+    assert rates.pop("G", rates.get("")) == defaults["lr_g"], rates
+    assert rates.get("D", rates.get("", defaults["lr_d"])) == defaults["lr_d"], rates
+    if beta := re.search(r"β₁? (0(?:\.\d+)?)", optimiser):
+        assert float(beta[1]) == defaults.get("beta1", float(beta[1]))
+
+
 @pytest.mark.parametrize(("name", "most"), [("width", 65_536), ("n_critic", 10_000), ("packing", 1_000), ("batch", 2**30)])
 def test_whole_numbers_have_a_largest_value(name: str, most: int) -> None:
     option = next(option for card in recipes.catalogue() for option in card.options if option.name == name)
