@@ -46,7 +46,7 @@ USED = re.compile(
 """The operators of cosmic-ray that are used. Others give type errors (bits, powers) or the same program (decorators)."""
 MARK = "LEAFWING_MUTANT"
 """The variable by which the processes of one job are known."""
-SKIPPED = re.compile(r"^pytestmark = .*(slow|gpu)", re.MULTILINE)
+SKIPPED = re.compile(r"^pytestmark = (\[\s*)?.*(slow|gpu)", re.MULTILINE)
 """Files of tests that take minutes or need a device."""
 MOST_FILES, MOST_TESTS, SECONDS = 4, 40, 240
 """Test files per mutant, the nearest first; further tests that run its line; and the time limit of either."""
