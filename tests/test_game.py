@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from math import inf
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import nn
 
 from leafwing.errors import LeafwingError
 from leafwing.fields import Attributes, Box, Caption, Image, Keypoints, Label, Segmentation, Vector
-from leafwing.game import Abilities, Adam, Batch, Clock, DataSpec, Game, Nets, Player, Round, Term, Turn, at
+from leafwing.game import EMA_SHARE, Abilities, Adam, Batch, Clock, DataSpec, Game, Nets, Player, Round, Term, Turn, at
 
 
 def play(nets: Nets, batch: Batch, clock: Clock) -> Round:
@@ -297,3 +298,9 @@ def test_users_see_the_averaged_copy_where_there_is_one() -> None:
     assert game.sampling_nets.G is players["G"].ema_net
     assert game.sampling_nets.D is players["D"].net
     assert game.nets.G is players["G"].net
+
+
+def test_a_moving_average_forgets_the_beginning_as_the_guide_says() -> None:
+    guide = Path(__file__).parents[1] / "docs" / "guide" / "recipes.md"
+    assert "a tenth of the images shown so far" in guide.read_text(encoding="utf-8")
+    assert EMA_SHARE == 0.1

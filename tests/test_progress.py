@@ -61,7 +61,8 @@ def test_a_message_is_printed_unchanged_to_standard_error(capfd: pytest.CaptureF
 
 def test_a_path_with_colons_is_printed_unchanged(capfd: pytest.CaptureFixture[str]) -> None:
     ConsoleReporter().say("run folder: pictures:cat:2")
-    assert capfd.readouterr().err == "run folder: pictures:cat:2\n"
+    ConsoleReporter().warn("run folder: pictures:cat:2")
+    assert capfd.readouterr().err == "run folder: pictures:cat:2\nwarning: run folder: pictures:cat:2\n"
 
 
 def test_without_a_terminal_training_prints_plain_lines(capfd: pytest.CaptureFixture[str], clock: Seconds) -> None:

@@ -6,6 +6,7 @@ import base64
 import io
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -89,6 +90,15 @@ def test_every_plot_has_its_legend_beside_it() -> None:
     assert plots[0].count("<li>") == curves.COLOURS + 1
     assert plots[0].count('class="key c0 again"') == 1, "the ninth has the colour of the first"
     assert html.count("stroke-dasharray") == 1, "lines beyond the colours are dashed"
+
+
+def test_the_first_measure_is_drawn_over_training_time_too() -> None:
+    runs = results(a=[1.0])
+    runs[0].rows.extend([measured("kid", 50, 2.0), measured("kid", 100, 1.0)])
+    about = replace(ABOUT, seconds={("a", 0): {50: 1.0, 100: 2.5}})
+    html = render(tabulate(runs), runs, OPENING, (), [], about)
+    titles = re.findall(r"<title>(fid|kid)( over [a-z ]*)</title>", html)
+    assert titles == [("fid", " over images shown"), ("fid", " over training time"), ("kid", " over images shown")]
 
 
 def test_there_are_no_curves_of_a_single_checkpoint() -> None:

@@ -406,3 +406,10 @@ def test_references_are_of_all_classes_also_if_images_are_stored_by_class(monkey
     assert report.verdict == "none"
     assert report.references == 200
     assert report.duplicates < 2 * report.duplicates_real, "of a random part, too"
+
+
+def test_no_chunk_is_read_after_the_first_images() -> None:
+    chunks = iter([torch.zeros(3, 1), torch.ones(3, 1), torch.ones(3, 1)])
+    assert torch.cat([*memorisation.first(chunks, 6)]).flatten().tolist() == [0, 0, 0, 1, 1, 1]
+    assert len([*chunks]) == 1
+    assert [len(part) for part in memorisation.first(iter([torch.zeros(4, 1), torch.zeros(4, 1)]), 5)] == [4, 1]
