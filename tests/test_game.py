@@ -142,6 +142,7 @@ def test_stages_follow_planned_progress() -> None:
 )
 def test_progress_is_the_share_of_the_images_shown_and_never_above_one(images: int, total: int, progress: float) -> None:
     assert Clock(images, total).progress == Clock(images, total).planned_progress == progress
+    assert Clock(images).progress == 0, "of an unknown total"
 
 
 def test_a_scheduled_number_is_a_number_or_a_function_of_the_clock() -> None:
