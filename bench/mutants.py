@@ -34,6 +34,7 @@ from functools import cache
 from pathlib import Path
 from queue import SimpleQueue
 
+from leafwing.machine import commit, processor
 from leafwing.tables import align_columns
 from rows import argument_parser, store
 
@@ -324,6 +325,7 @@ def main() -> None:
         checkouts.put(checkout)
         names = ("file", "line", "operator", "before", "after", "room", "key")
         row = {"bench": "mutants", **{name: getattr(mutant, name) for name in names}, "outcome": result}
+        row |= {"commit": commit(), "processor": f"{processor()}, {os.cpu_count()} cores"}
         rows[mutant.key] = row | {"seconds": round(time.monotonic() - start, 1)}
         store(rows[mutant.key], args.results)
 

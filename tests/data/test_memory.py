@@ -103,6 +103,12 @@ def test_labels_from_python(images: Any, classes: tuple[str, ...]) -> None:
     assert data.load(images, labels="none").labels is None
 
 
+def test_none_stands_for_no_labels() -> None:
+    loaded = data.load((PICTURES, None), size=(20, 24))
+    assert np.array_equal(loaded.array, PICTURES)
+    assert loaded.labels is None
+
+
 @pytest.mark.parametrize("images", [tuple(PICTURES), tuple(map(Image.fromarray, PICTURES)), tuple(PICTURES[:2])])
 def test_a_tuple_of_pictures_is_read_like_a_list(images: Any) -> None:
     loaded = data.load(images, size=(20, 24))
