@@ -34,7 +34,7 @@ from functools import cache
 from pathlib import Path
 from queue import SimpleQueue
 
-from leafwing.machine import commit, processor
+from leafwing.machine import versions
 from leafwing.tables import align_columns
 from rows import argument_parser, store
 
@@ -315,7 +315,7 @@ def main() -> None:
     mutants = sample([*filter(None, args.rooms.split(","))], args.n, args.seed)
     lines = args.results.read_text(encoding="utf-8").splitlines() if args.results.exists() else []
     rows = {row["key"]: row for row in map(json.loads, lines) if not args.again or row["outcome"] == "noticed"}
-    end, checkouts = time.monotonic() + 60 * args.minutes, SimpleQueue[Path]()
+    end, checkouts, about = time.monotonic() + 60 * args.minutes, SimpleQueue[Path](), versions()
 
     def run(mutant: Mutant) -> None:
         if mutant.key in rows or time.monotonic() > end:
@@ -325,7 +325,7 @@ def main() -> None:
         checkouts.put(checkout)
         names = ("file", "line", "operator", "before", "after", "room", "key")
         row = {"bench": "mutants", **{name: getattr(mutant, name) for name in names}, "outcome": result}
-        row |= {"commit": commit(), "processor": f"{processor()}, {os.cpu_count()} cores"}
+        row |= about
         rows[mutant.key] = row | {"seconds": round(time.monotonic() - start, 1)}
         store(rows[mutant.key], args.results)
 
