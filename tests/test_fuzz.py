@@ -125,17 +125,6 @@ def peak() -> int:
     return int(next(line for line in lines if line.startswith("VmHWM:")).split()[1]) << 10
 
 
-def test_memory_is_limited_whatever_the_process_needed_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    if forget_peak() is None:
-        pytest.skip("this system does not forget the peak of a process")
-    monkeypatch.setitem(globals(), "MEMORY", 32 << 20)
-    np.ones(256 << 20, np.uint8)  # and freed again
-    with pytest.raises(AssertionError), limited_memory():
-        np.ones(64 << 20, np.uint8)
-    with pytest.raises(MemoryError), limited_memory():
-        np.ones(512 << 20, np.uint8)
-
-
 def check_printed(text: str) -> None:
     """Output is shown on a terminal: it has no control characters."""
     strange = {char for char in text if not char.isprintable() and char not in "\n\r\t"}
