@@ -255,9 +255,8 @@ def fingerprint(
     names += ["white is zero"] if any(header.negative for header in both) else []  # nor invert
     names += [{"plugins": plugins}] if (plugins := sorted({header.format for header in both} & {*pictures.PLUGINS})) else []
     names += [pictures.WITHOUT_AVIF] if _lacks_avif(infos) else []
-    names += (
-        [{"raw": raw}] if any(shape and shape[0] != shape[1] for shape in raw) else []
-    )  # equal bytes may be of other shapes
+    if any(shape and shape[0] != shape[1] for shape in raw):
+        names += [{"raw": raw}]  # equal bytes may be of other shapes
     digest = hashlib.sha256(json.dumps([version, target.as_dict() | {"background": target.rgb}, *names]).encode())
     for info in infos:
         values: list[Any] = [list(info.entry.attributes)] if attributes else []
