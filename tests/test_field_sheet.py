@@ -172,3 +172,11 @@ def test_drawings_are_placed_side_by_side_with_titles() -> None:
 
 def test_colours_of_classes_differ() -> None:
     assert len({colour(index) for index in range(256)}) == 256
+
+
+@pytest.mark.parametrize("side", [100, 140])
+def test_images_of_about_the_size_of_a_cell_are_drawn_as_they_are(side: int) -> None:
+    columns = np.tile(np.arange(side, dtype=np.uint8)[None, None, :, None], (1, side, 1, 3))
+    drawn = np.asarray(sheet({"image": Image(side, side, 3)}, {"image": columns}))
+    rows = drawn[MARGIN + LINE + side // 2, MARGIN : MARGIN + side, 0]
+    assert rows[1:-1].tolist() == [*range(side)][1:-1], "within the frame"

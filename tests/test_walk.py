@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -129,10 +130,11 @@ def test_noise_inside_networks_does_not_flicker(tmp_path: Path) -> None:
     assert np.corrcoef(frames[0][16::32, 16::32, 0].ravel(), sample[0].numpy().ravel())[0, 1] > 0.9
 
 
-def test_an_mp4_film_has_the_exact_rate(plain: Path, tmp_path: Path) -> None:
+def test_an_mp4_film_has_the_exact_rate(plain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     av = pytest.importorskip("av")
     words = ["walk", str(plain), "--seeds", "1,2", "--seconds", "1", "--fps", "30", "--size", "64", "--trust"]
-    assert cli.run([*words, "--out", str(tmp_path / "new" / "a.mp4")]) == 0
+    assert cli.run([*words, "--out", str(tmp_path / "new" / "a.mp4"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["written"] == str(tmp_path / "new" / "a.mp4")
     with av.open(str(tmp_path / "new" / "a.mp4")) as film:
         assert film.streams.video[0].average_rate == 30
         assert len([*film.decode(video=0)]) == 30

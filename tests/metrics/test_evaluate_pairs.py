@@ -161,6 +161,16 @@ def test_an_input_gives_one_sample_however_many_are_asked_for(run: Run, capsys: 
     assert rows_of(run, n=10, metrics="kid")[0]["n"] == 10
 
 
+def test_if_only_what_real_images_reach_is_left_to_compute_that_is_said_once(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = []
+    for with_scale in (False, True, True):
+        rows_of(run, metrics="fid", with_scale=with_scale)
+        said.append("computing what real images and noise reach" in capsys.readouterr().err)
+    assert said == [False, True, False]
+
+
 @pytest.mark.parametrize(("inputs", "n", "warned"), [(20, 20, False), (9, 9, False), (2, 6, True)])
 def test_unpaired_inputs_that_are_fewer_than_the_images_limit_the_samples(
     run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], inputs: int, n: int, warned: bool
