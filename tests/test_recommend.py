@@ -355,7 +355,9 @@ def test_the_speed_is_that_with_the_threads_with_which_training_begins(
         return 50.0 if torch.get_num_threads() == 1 else 10.0
 
     monkeypatch.setattr(recommend, "measured_speed", speed)
-    monkeypatch.setattr("leafwing.commands.threads.measure_thread_speeds", lambda *numbers: {n: 100.0 / n for n in numbers})
+    monkeypatch.setattr(
+        "leafwing.commands.threads.measure_thread_speeds", lambda *numbers, **how: {n: 100.0 / n for n in numbers}
+    )
     monkeypatch.setattr("leafwing.commands.threads.cores", lambda: 2)
     monkeypatch.setattr(setup, "cores", lambda: 2)
     torch.set_num_threads(2)
@@ -363,6 +365,7 @@ def test_the_speed_is_that_with_the_threads_with_which_training_begins(
     plan = commands.forecast(source, time="10s", **options)
     assert counts == [threads, threads]  # of either width
     assert plan["schedule"]["images"] == images
+    assert plan["images_per_second"] == (50.0 if threads == 1 else 10.0), "measured once, for the length and the dry run"
     assert torch.get_num_threads() == 2
     assert plan["machine"]["threads"] == chosen.get("threads", "auto")
 
@@ -465,10 +468,10 @@ def test_the_first_process_chooses_for_all(first: bool, monkeypatch: pytest.Monk
 
         def broadcast(self, value: Any) -> Any:
             assert (value is not None) == self.first
-            return {"recipe": "dcgan", "options": dict(choice.options), "settings": dict(choice.settings), "reasons": []}
+            return {"recipe": "dcgan", "options": dict(choice.options), "settings": dict(choice.settings), "speed": 3.0}
 
     Two.first = first  # type: ignore[attr-defined]
     monkeypatch.setattr(recommend, "recommend", lambda *arguments: calls.append(arguments[-1]) or choice)
     filled = recommend.fill_in("photos", None, {"time": 5.0}, {"width": 8}, Reporter(), None, Two())  # type: ignore[arg-type]
-    assert filled == ("dcgan", {"time": 5.0, "augment": "diff"}, {"width": 8, "ema": 1.0})
+    assert filled == ("dcgan", {"time": 5.0, "augment": "diff"}, {"width": 8, "ema": 1.0}, 3.0)
     assert calls == [2] * first

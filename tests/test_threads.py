@@ -121,7 +121,7 @@ def simulate_busy_core(monkeypatch: pytest.MonkeyPatch, slow_from: int) -> list[
     monkeypatch.setattr(
         thread_check,
         "measure_thread_speeds",
-        lambda *numbers: {count: 30.0 if count > 1 and is_slow else 100.0 for count in numbers},
+        lambda *numbers, **how: {count: 30.0 if count > 1 and is_slow else 100.0 for count in numbers},
     )
     monkeypatch.setattr(thread_check, "PATIENCE", 0.0)
     for module in (thread_check, hardware):
@@ -164,7 +164,9 @@ def test_auto_changes_threads_at_recorded_points_that_resume_and_replay_repeat(
     assert list(again.weights().values())[-1].read_bytes() == whole
 
     counts.clear()
-    monkeypatch.setattr(thread_check, "measure_thread_speeds", lambda *numbers: {count: 100.0 / count for count in numbers})
+    monkeypatch.setattr(
+        thread_check, "measure_thread_speeds", lambda *numbers, **how: {count: 100.0 / count for count in numbers}
+    )
     resumed = leafwing.resume(run.folder, images="+32")
     assert set(counts) == {1}
     assert Run(resumed.folder).history.thread_changes == changes
@@ -180,7 +182,7 @@ def test_auto_begins_with_the_number_of_threads_that_is_fastest_then(
     torch.set_num_threads(2)
     counts = simulate_busy_core(monkeypatch, slow_from=0)
     speeds = {1: 100.0, 2: 30.0}
-    monkeypatch.setattr(thread_check, "measure_thread_speeds", lambda *numbers: speeds)
+    monkeypatch.setattr(thread_check, "measure_thread_speeds", lambda *numbers, **how: speeds)
     run = leafwing.train("ring", out=tmp_path / "run", **TINY, threads="auto")
     assert set(counts) == {1}
     assert [(change.images, change.threads) for change in run.history.thread_changes] == [(0, 2), (0, 1)]
@@ -195,12 +197,22 @@ def test_auto_begins_with_the_number_of_threads_that_is_fastest_then(
 
 def test_a_warning_that_no_longer_holds_is_not_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     simulate_busy_core(monkeypatch, slow_from=64)
-    reporter, speeds = Recorder(), iter([{1: 100.0, 2: 30.0}] * 2)
+    reporter, speeds = Recorder(), iter([{1: 100.0, 2: 30.0}] * thread_check.SLICES)
     free = {1: 50.0, 2: 100.0}
-    monkeypatch.setattr(thread_check, "measure_thread_speeds", lambda *counts: next(speeds, free))
+    monkeypatch.setattr(thread_check, "measure_thread_speeds", lambda *counts, **how: next(speeds, free))
     leafwing.train("ring", out=tmp_path / "run", progress=reporter, **TINY, threads=2)
     assert next(speeds, None) is None
     assert reporter.warnings == []
+
+
+@pytest.mark.parametrize(("disturbed", "fastest"), [(0, 2), (2, 2), (3, 1), (5, 1)])
+def test_a_busy_core_is_noticed_though_it_is_free_in_between(
+    disturbed: int, fastest: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slices = iter([{1: 100.0, 2: 5.0}] * disturbed + [{1: 100.0, 2: 180.0}] * (thread_check.SLICES - disturbed))
+    monkeypatch.setattr(thread_check, "measure_thread_speeds", lambda *counts, **how: next(slices))
+    assert thread_check.fastest_threads(2, 2) == fastest
+    assert next(slices, None) is None
 
 
 def test_threads_are_a_number_or_auto(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def forecast(
 
     reporter, is_named = OnceReporter(reporter_of(progress)), recipe is not None
     with isolated(), naming_origin(replay, {**chosen, **hyperparameters}):
-        recipe, chosen, hyperparameters = fill_in(source, recipe, chosen, hyperparameters, reporter, replay)
+        recipe, chosen, hyperparameters, speed = fill_in(source, recipe, chosen, hyperparameters, reporter, replay)
         plan = resolve_training(source, recipe, chosen, hyperparameters, reporter, replay)
         training = build_training(plan, images=10**12)
         option = plan.settings.transfer.start
@@ -66,9 +66,12 @@ def forecast(
         check_divisible(batch, devices)
         schedule = plan.settings.schedule
         memory = estimate_footprint(training.engine, training.batches(0, 4), batch)
-        reporter.say(MEASURING)
-        settle_threads(training, plan.settings.machine)
-        parts = measured_parts(training)
+        if speed is None:
+            reporter.say(MEASURING)
+            settle_threads(training, plan.settings.machine)
+            parts = measured_parts(training)
+        else:
+            parts = [(1.0, speed)]
     parameters = {name: sum(p.numel() for p in player.net.parameters()) for name, player in training.game.players.items()}
     duration = min(schedule.images / mean_speed(parts), schedule.time or inf)
     within = images_within(parts, schedule.images, duration)

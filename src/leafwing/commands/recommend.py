@@ -49,15 +49,16 @@ def fill_in(
     progress: Reporter,
     replay: Any = None,
     processes: Processes | None = None,
-) -> tuple[str | None, dict[str, Any], dict[str, Value]]:
-    """The recipe, settings and options of a training, with those of the recommended one if no recipe is named and no run replayed.
+) -> tuple[str | None, dict[str, Any], dict[str, Value], float | None]:
+    """The recipe, settings and options of a training, with those of the recommended one if no recipe is named and no run replayed;
+    and its images per second, if they were measured for that.
 
     Args:
         source, recipe, values, options, progress, replay: as for `plan.resolve_training`.
         processes: the processes that share the work: the first one chooses for all.
     """
     if recipe is not None or replay is not None or source is None:
-        return recipe, dict(values), dict(options)
+        return recipe, dict(values), dict(options), None
     if processes is None or processes.world_size == 1:
         choice = asdict(recommend(source, values, options, progress))
     else:
@@ -69,7 +70,7 @@ def fill_in(
     settings = {**choice["settings"], **values}
     if "images" in values:
         settings = {name: value for name, value in settings.items() if name != "time" or name in values}
-    return choice["recipe"], settings, {**choice["options"], **options}
+    return choice["recipe"], settings, {**choice["options"], **options}, choice["speed"]
 
 
 def recommend(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -26,6 +27,8 @@ SLOWDOWN, PATIENCE = 0.7, 10.0
 """Training has slowed down if it is below this fraction of its best speed with as many threads for this many seconds."""
 SPEEDUP = 1.25
 """Another number of threads must be this much faster in small matrix products."""
+SLICES, SLICE = 5, 0.03
+"""Number of times that each number of threads is measured, and the seconds of each."""
 LONGEST_PAUSE = 300.0
 """Maximum number of seconds between two measurements; the pause doubles after each one that leads to no change."""
 
@@ -117,7 +120,11 @@ class ThreadMonitor:
         self.slow_since = None
         self.changes.append(ThreadChange(images, better))
         self.run.update(thread_changes=tuple(self.changes))
-        self.progress.say(f"{images:,} images: {better} CPU threads from now on, {threads} before")
+        why = "faster while other programs use the cores" if better < threads else "cores are free again"
+        moment = f"from {images:,} images on" if images else "training begins with"
+        self.progress.say(
+            f"{moment} {better} CPU {'thread' if better == 1 else 'threads'} instead of {threads}: {why} (--threads auto)"
+        )
 
 
 def settle_threads(training: Training, machine: HardwareSettings) -> None:
@@ -128,11 +135,12 @@ def settle_threads(training: Training, machine: HardwareSettings) -> None:
 
 
 def fastest_threads(threads: int, most: int) -> int:
-    """The number of threads, up to `most`, that is clearly faster than `threads` at present in two measurements; else `threads`."""
+    """The number of threads, up to `most`, that is clearly faster than `threads` at present; else `threads`.
+
+    By medians, because another program takes a core for some hundredths of a second at a time.
+    """
     counts = sorted({1, *(max(1, most >> i) for i in range(most.bit_length())), threads})
-    results = []
-    for _ in range(2):
-        speed = measure_thread_speeds(*counts)
-        fastest = max(speed, key=lambda count: speed[count])
-        results.append(fastest if speed[fastest] >= SPEEDUP * speed[threads] else threads)
-    return results[0] if results[0] == results[1] else threads
+    speeds = [measure_thread_speeds(*counts, seconds=SLICE) for _ in range(SLICES)]
+    speed = {count: median(slice[count] for slice in speeds) for count in counts}
+    fastest = max(counts, key=lambda count: speed[count])
+    return fastest if speed[fastest] >= SPEEDUP * speed[threads] else threads

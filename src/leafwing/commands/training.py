@@ -97,7 +97,7 @@ def train(
     is_named = recipe is not None
     with join_processes(ADVICE) as processes, naming_origin(replay, {**values, **hyperparameters}):
         progress = reporter_of(progress) if processes.first else Reporter()
-        recipe, values, hyperparameters = fill_in(source, recipe, values, hyperparameters, progress, replay, processes)
+        recipe, values, hyperparameters, _ = fill_in(source, recipe, values, hyperparameters, progress, replay, processes)
         with processes.first_on_machine():
             plan = resolve_training(source, recipe, values, hyperparameters, progress, replay, processes)
         writer = tensorboard_writer() if tensorboard else None

@@ -107,12 +107,14 @@ class Choice:
         options: its options, where they differ from the defaults.
         settings: settings, where they differ from the defaults.
         reasons: why, one line each.
+        speed: images per second on this machine; None if the length was not chosen by it.
     """
 
     recipe: str
     options: Mapping[str, bool | int | float | str] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     reasons: Sequence[str] = ()
+    speed: float | None = None
 
 
 BY_KIND: Mapping[str, Choice] = {
@@ -211,7 +213,8 @@ def with_length(choice: Choice, facts: Facts, speed: Callable[[Choice], float]) 
     """A choice with the number of images, as many as the time allows if the user has not set it, and what follows from it."""
     if facts.images is None:
         most = MANY_POINTS if facts.kind == "points" else MOST
-        possible = max(1, round(speed(choice) * facts.seconds * MARGIN))
+        measured = speed(choice)
+        possible = max(1, round(measured * facts.seconds * MARGIN))
         images = min(most, possible)
         images -= images % 10 ** max(0, len(str(images)) - 2)
         if possible > most:
@@ -230,6 +233,9 @@ def with_length(choice: Choice, facts: Facts, speed: Callable[[Choice], float]) 
                 f"; expect things that can be recognised in some samples only: in many after {show_count(MANY_RECOGNISABLE)}"
             )
         choice = replace(
-            choice, settings={**choice.settings, "images": images, "time": facts.seconds}, reasons=[*choice.reasons, why]
+            choice,
+            settings={**choice.settings, "images": images, "time": facts.seconds},
+            reasons=[*choice.reasons, why],
+            speed=measured,
         )
     return choice
