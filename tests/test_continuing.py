@@ -22,7 +22,7 @@ from leafwing import cli, commands
 from leafwing.commands.feeding import split_data
 from leafwing.commands.plan import resolve_training
 from leafwing.commands.session import fit_intervals
-from leafwing.commands.training import describe_rest
+from leafwing.commands.training import describe_rest, new_length
 from leafwing.data import load
 from leafwing.engine.processes import Processes
 from leafwing.errors import LeafwingError
@@ -485,6 +485,16 @@ def test_a_time_that_is_used_up_is_refused(folder: Path, tmp_path: Path) -> None
     with pytest.raises(LeafwingError, match=r"already been trained for .*, so --time 0.001s is too short; .* \+10m on top"):
         leafwing.resume(run, images=32, time="0.001s")
     assert {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()} == before
+
+
+def test_a_time_limit_stays_after_an_interruption_until_it_is_reached(folder: Path, tmp_path: Path) -> None:
+    run = leafwing.train(folder, "dcgan", out=tmp_path / "run", images=16, **TINY)
+    run.update(replace(run.settings, schedule=replace(run.settings.schedule, images=64, time=60.0)))
+    assert new_length(run, None, None, 16, 20.0) == (64, 60.0)
+    assert new_length(run, None, None, 16, 60.0) == (64, None), "reached"
+    assert new_length(run, "+16", None, 16, 20.0) == (80, None), "the user has chosen another length"
+    assert new_length(run, None, "+60", 16, 20.0) == (64, 80.0)
+    assert leafwing.resume(run).settings.schedule.time == 60
 
 
 def test_a_replay_on_another_device_chooses_for_it_again(tmp_path: Path) -> None:

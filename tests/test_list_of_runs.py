@@ -86,3 +86,12 @@ def test_a_misspelt_last_is_recognised(tmp_path: Path) -> None:
     create(root=tmp_path)
     with pytest.raises(LeafwingError, match=r"no run 'lst' in .*; did you mean last\?; available: "):
         Run.open("lst", root=tmp_path)
+
+
+def test_what_is_being_trained_without_weights_has_not_ended(tmp_path: Path) -> None:
+    run = create(root=tmp_path, schedule={"images": 1000})
+    run.log({"images": 30})
+    with run.lock(), pytest.raises(LeafwingError, match=r"being trained and has no weights yet: .* it has shown 30$"):
+        Run(run.folder).require_weights()
+    with pytest.raises(LeafwingError, match="has no weights file"):
+        run.require_weights()

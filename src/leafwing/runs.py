@@ -318,6 +318,11 @@ class Run:
         weights = self.weights()
         if not weights:
             shown = max((record.get("images", 0) for record in self.records()), default=0)
+            if files.is_locked(self.folder / ".lock"):
+                first = f"its first checkpoint comes at about {self.settings.folder.save_every:,} images"
+                raise LeafwingError(
+                    f"{self.folder} is being trained and has no weights yet: {first}, and it has shown {shown:,}"
+                )
             if self._had_checkpoint(shown):
                 after = f", but was trained on {shown:,} images" if shown else " and no log of its training"
                 raise LeafwingError(
@@ -336,8 +341,8 @@ class Run:
         """The error about a checkpoint that does not exist, at so many images, with the nearest one."""
         weights = list(self.weights())
         nearest = f"; the nearest is {min(weights, key=lambda shown: abs(shown - images))}" if len(weights) > 1 else ""
-        existing = ", ".join(map(str, weights))
-        return LeafwingError(f"{self.folder} has no checkpoint at {images:,} images; available: {existing}{or_all}{nearest}")
+        existing = ", ".join(map(str, weights)) + or_all
+        return LeafwingError(f"{self.folder} has no checkpoint at {images:,} images; available: {existing}{nearest}")
 
     def _had_checkpoint(self, shown: int) -> bool:
         """Whether weights were written, as far as the other files show; `shown` is the number of images in the log."""

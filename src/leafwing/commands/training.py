@@ -131,6 +131,8 @@ def train(
         folder = processes.broadcast(None if run is None else str(run.folder))
         run = run or Run(folder, trust=True)
         progress.say(f"run folder: {run.folder}")
+        every = show_count(plan.settings.folder.grid_every)
+        progress.say(f"progress sheets: {run.samples}, one about every {every} images")
         progress.say(
             "shown below: images, speed, time left, and the loss of each network (G makes samples, D judges them), which says little "
             f"about quality; words: {guide_page('glossary.md')}"
@@ -309,7 +311,8 @@ def resume(
 def new_length(
     run: Run, images: int | str | None, time: float | str | None, shown: int | None, used: float
 ) -> tuple[int, float | None]:
-    """The total number of images of a resumed training, and the limit of its total time in seconds; None without one.
+    """The total number of images of a resumed training, and the limit of its total time in seconds; None without one. A limit that
+    was not reached stays, unless there are new `images`.
 
     Args:
         run: the run, with its old settings.
@@ -322,7 +325,10 @@ def new_length(
     """
     before = run.settings.schedule.images
     total = new_total(images, max(before, shown or 0 if images else 0), count, "images")
-    limit = None if time is None else new_total(time, used, duration, "time")
+    old = run.settings.schedule.time
+    limit = (
+        (None if images or old is None or used >= old else old) if time is None else new_total(time, used, duration, "time")
+    )
     if limit is not None and used >= limit:
         raise LeafwingError(
             f"{run.folder} has already been trained for {show_duration(used)}, so --time {time} is too short; use a longer limit, or "

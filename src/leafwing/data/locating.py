@@ -124,7 +124,7 @@ def _describe_similar(text: str, path: Path) -> str:
     names = {name.lower(): name for name in reversed(siblings)}
     near = [str(folder / names[name]) for name in difflib.get_close_matches(missing.name.lower(), names)]
     similar = [*difflib.get_close_matches(text.lower(), BUILT_IN, cutoff=0.5), *near]
-    sentences = [f"Did you mean {' or '.join(map(sources.clean, similar))}?"] if similar else []
+    sentences = [f"Did you mean {' or '.join(shlex.quote(sources.clean(name)) for name in similar)}?"] if similar else []
     if spaced := [name for name in siblings if name.startswith(f"{missing.name} ")]:
         sentences.append(f"Names with spaces need quotes: {shlex.quote(sources.clean(str(folder / spaced[0])))}.")
     elif siblings and not near and "/" in text:
