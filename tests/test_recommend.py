@@ -170,6 +170,11 @@ def test_no_reason_is_said_for_what_the_user_has_set() -> None:
     assert "--ema" not in few.reasons[0], "nor advised"
 
 
+def test_so_few_images_as_were_never_tried_are_named() -> None:
+    for pictures, few in ((rule.FEWEST - 1, True), (rule.FEWEST, False)):
+        assert ("expect copies" in choose(Facts("images", pictures), constant(100)).reasons[0]) == few
+
+
 def test_the_networks_are_as_wide_as_the_time_allows() -> None:
     enough = rule.ENOUGH[WIDEST] / rule.HOUR
     assert choose(Facts("images", 5_000), constant(enough * 1.01)).options["width"] == WIDEST

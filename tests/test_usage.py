@@ -16,7 +16,7 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder photos in the working folder, with three pictures; beside it a film and what looks like a run."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "film.mp4").write_bytes(b"\0\0\0\x18ftypisom" + bytes(20))
-    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "samples").mkdir(parents=True)
     (tmp_path / "run" / "run.json").write_text("{}")
     (tmp_path / "photos").mkdir()
     for i in range(3):
@@ -53,6 +53,7 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("train photos/*.png", ["a pattern of file names; give the folder that has the images: photos"]),
         ("train photos/0.png photos/1.png photos/2.png", ["give the folder that has it: photos"]),
         ("train film.mp4", ["a film, not an image: make images of it first, such as ffmpeg -i"]),
+        ("show run/samples", ["progress sheets of a run", "leafwing sample run --folder"]),
         ("show run", ["run is a run, not a source", "leafwing sample run"]),
         ("doctor run", ["run is a run, not a source", "leafwing sample run"]),
         ("train run --images 100", ["run is a run, not a source", "leafwing resume run", "leafwing train SOURCE --start run"]),

@@ -96,6 +96,9 @@ NO_OPTION = {
     "walk film video interpolate interpolation": {
         "sample": "`leafwing walk RUN --seeds 3,5,8` films a walk between samples"
     },
+    "size image-size img-size resolution width height": {
+        "sample": "samples have the size of the training; --scale 4 makes them four times as large"
+    },
     "truncation trunc truncation-psi psi": {
         "train sample walk evaluate explore": "`leafwing explore RUN truncate` trades diversity for quality"
     },

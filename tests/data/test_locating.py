@@ -60,8 +60,9 @@ def test_a_path_is_no_address(path: str) -> None:
         ("CATS2", "Did you mean cats?"),
         ("cat/train", "Did you mean cats?"),
         ("cats/trian", "Did you mean cats/train?"),
-        ("horses/train", "There is no horses in {here}, which has: cats, dogs, zoo trip, notes.txt."),
+        ("horses/train", "There is no horses in {here}, which has: cats, dogs, zoo trip, catt.png, notes.txt."),
         ("zoo", "Names with spaces need quotes: 'zoo trip'."),
+        ("zoo tirp", "Did you mean 'zoo trip'?"),
         ("./zoo", "Names with spaces need quotes: 'zoo trip'."),
         ("some/where", "hf download some/where --repo-type dataset --local-dir where"),
     ],
@@ -71,6 +72,7 @@ def test_what_is_near_is_suggested(path: str, message: str, tmp_path: Path, monk
     for folder in ("cats/train", "dogs", ".hidden", "zoo trip"):
         Path(folder).mkdir(parents=True)
     Path("notes.txt").touch()
+    Path("catt.png").touch()  # no source of images
     with pytest.raises(LeafwingError) as caught:
         find(path)
     assert message.format(here=tmp_path.resolve()) in str(caught.value)

@@ -70,7 +70,13 @@ def check_training(
 
 
 def refuse_run(place: Place) -> None:
-    """Raises LeafwingError if a run folder was given as a source of images."""
+    """Raises LeafwingError if a run folder, or its folder of progress sheets, was given as a source of images."""
+    if isinstance(place, Path) and place.resolve().name == "samples" and (place / ".." / "run.json").is_file():
+        run = place.parent if place.name == "samples" else place.resolve().parent
+        raise LeafwingError(
+            f"{place} has the progress sheets of a run, each of many samples; separate ones: `leafwing sample "
+            f"{shlex.quote(str(run))} --folder`"
+        )
     if isinstance(place, Path) and (place / "run.json").is_file():
         folder = shlex.quote(str(place))
         raise LeafwingError(

@@ -121,7 +121,9 @@ def _describe_similar(text: str, path: Path) -> str:
         siblings = [name for _, name in items[:10_000]]  # folders first
     except (OSError, ValueError):
         siblings = []
-    names = {name.lower(): name for name in reversed(siblings)}
+    names = {
+        name.lower(): name for name in reversed(siblings) if not sources.has_image_suffix(name) or (folder / name).is_dir()
+    }
     near = [str(folder / names[name]) for name in difflib.get_close_matches(missing.name.lower(), names)]
     similar = [*difflib.get_close_matches(text.lower(), BUILT_IN, cutoff=0.5), *near]
     sentences = [f"Did you mean {' or '.join(shlex.quote(sources.clean(name)) for name in similar)}?"] if similar else []
