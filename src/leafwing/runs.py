@@ -319,10 +319,8 @@ class Run:
         if not weights:
             shown = max((record.get("images", 0) for record in self.records()), default=0)
             if files.is_locked(self.folder / ".lock"):
-                first = f"its first checkpoint comes at about {self.settings.folder.save_every:,} images"
-                raise LeafwingError(
-                    f"{self.folder} is being trained and has no weights yet: {first}, and it has shown {shown:,}"
-                )
+                rest = f"its first checkpoint comes at about {self.settings.folder.save_every:,} images, and it has shown {shown:,}"
+                raise LeafwingError(f"{self.folder} is being trained and has no weights yet: {rest}")
             if self._had_checkpoint(shown):
                 after = f", but was trained on {shown:,} images" if shown else " and no log of its training"
                 raise LeafwingError(

@@ -309,10 +309,14 @@ def test_all_steps_are_one_line_of_progress() -> None:
     assert {(what, total) for what, _, total in reports} == {("evaluating, in percent", 100)}
 
 
-def test_the_forecast_says_what_is_computed_once() -> None:
+def test_the_forecast_says_what_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("leafwing.commands.steps.load", lambda: None)
     text = describe({"sampling": 10.0, "features of real images": 30.0, "features of noise": 30.0}, PROTOCOL, 3)
     assert text == (
         "evaluating 1,000 samples against 1,000 real images for each of 3 checkpoints: about 1m 30s, 1m 00s of it once for these "
         "data; fewer samples: -n 500"
     )
     assert describe({"sampling": 0.1}, PROTOCOL, 1) == "evaluating 1,000 samples against 1,000 real images: about 1s"
+    for programs, longer in ((2.0, False), (2.1, True)):
+        monkeypatch.setattr("leafwing.commands.steps.load", lambda programs=programs: (programs, 2))
+        assert ("several times as long" in describe({"sampling": 0.1}, PROTOCOL, 1)) == longer

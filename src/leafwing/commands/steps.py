@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
+from leafwing.machine import load
 from leafwing.progress import ProgressCallback
 from leafwing.quantities import show_duration
 
@@ -79,11 +80,16 @@ def expected_seconds(
 
 
 def describe(seconds: Mapping[str, float], protocol: Protocol, checkpoints: int, processes: int = 1) -> str:
-    """One line about what will be computed, how long it will take, and how much of that only once for these data."""
+    """One line about what will be computed, how long it will take, and how much of that only once for these data.
+
+    The speeds are measured for moments only, in which other programs may have used the machine less.
+    """
     once = sum(time for name, time in seconds.items() if name in ONCE) / processes
     total = checkpoints * (sum(seconds.values()) / processes - once) + once
     what = f"{protocol.n_fake:,} samples against {protocol.n_real:,} real images"
     several = f" for each of {checkpoints} checkpoints" if checkpoints > 1 else ""
     first = f", {show_duration(once)} of it once for these data" if once > 1 else ""
     fewer = f"; fewer samples: -n {protocol.n_fake // 2}" if protocol.n_fake >= 500 and total > 60 else ""
-    return f"evaluating {what}{several}: about {show_duration(max(1, total))}{first}{fewer}"
+    is_busy = (programs := load()) is not None and programs[0] > programs[1]
+    longer = ", or several times as long while other programs use the machine" if is_busy else ""
+    return f"evaluating {what}{several}: about {show_duration(max(1, total))}{longer}{first}{fewer}"
