@@ -81,6 +81,8 @@ ARROWS: dict[str, set[str]] = {
         "sprites",
         "files",
         "films",
+        "layout",
+        "machine",
         "optional",
         "pictures",
         "pixels",

@@ -16,15 +16,18 @@ import torch
 from PIL import Image
 
 import leafwing
-from leafwing import cli, files, recipes, weights_file
+from leafwing import cli, fields, files, recipes, weights_file
+from leafwing.calls import checked
 from leafwing.commands import capacity
 from leafwing.commands.comparison.compare import last_log_line
 from leafwing.commands.prepare import _places
 from leafwing.commands.sample import check_memory as check_samples
+from leafwing.commands.sample import check_scale
 from leafwing.commands.seeds import parse_seeds, refuse_other_samples
 from leafwing.data.arrays import load_arrays
 from leafwing.data.options import check as check_reading
 from leafwing.engine.augmentation import parse as parse_augment
+from leafwing.engine.sizes import check_tile
 from leafwing.errors import InvalidOption, LeafwingError, visible
 from leafwing.game import Batch, DataSpec
 from leafwing.laboratory.latents import parse_numbers
@@ -48,11 +51,22 @@ def test_what_is_no_number_here_is_refused(text: str) -> None:
         duration(text)
 
 
+def number_in_python(text: str) -> object:
+    """A number as an argument of a call from Python."""
+
+    def call(seconds: float | None = None) -> float | None:
+        return seconds
+
+    return checked(call)(text)
+
+
 @pytest.mark.parametrize(
     ("read", "text"),
     [
         (parse_seeds, "٣-٥"), (parse_seeds, "３"), (parse_psi, "0.5,nan"), (parse_psi, "٣"), (parse_psi, "1_0"),
         (partial(parse_numbers, "samples"), "٣"), (parse_augment, "p=٠"), (parse_augment, "p=nan"), (parse_augment, "p=-0"),
+        (check_tile, "٦٤"), (check_tile, "６４"), (check_tile, "7"), (check_tile, ""), (number_in_python, "６４"),
+        (number_in_python, "nan"), (number_in_python, "inf"), (number_in_python, "1e400"), (number_in_python, "-0"),
         (_places, "0.1,0.1,0.9,-0"), (_places, "0.1,0.1,0.9,٠"), (lambda text: check_reading(text, None, "crop", "white"), "６４"),
     ],
 )  # fmt: skip
@@ -62,6 +76,8 @@ def test_lists_of_numbers_have_the_same_digits(read: Callable[[str], Any], text:
 
 
 def test_numbers_have_their_usual_spellings() -> None:
+    assert [number_in_python(text) for text in ("3", "1_000", "0.5", " 1e3 ")] == [3, 1000, 0.5, 1000]
+    assert [check_tile(tile) for tile in ("64", 64, "auto", "whole")] == [64, 64, "auto", "whole"]
     assert [real(text) for text in ("0", "+.5", "1e-4", "2E3", " 7. ", 3, 0.25)] == [0, 0.5, 1e-4, 2000, 7, 3, 0.25]
     assert [whole(text, "n", -5) for text in ("-3", "1_000", 7, np.int64(9))] == [-3, 1000, 7, 9]
     with pytest.raises(InvalidOption, match="at least 1 and at most 4,096"):
@@ -283,3 +299,30 @@ def test_samples_that_do_not_fit_are_refused(monkeypatch: pytest.MonkeyPatch) ->
         check_samples(2_000, one, 0)
     with pytest.raises(InvalidOption, match="at most"):
         check_samples(500, one, 3 * 64 * 64)
+
+
+def test_a_scale_with_which_a_single_sample_could_not_be_opened_is_refused() -> None:
+    """Also in folders, which take the same memory for any number of samples."""
+    for field, most in ((fields.Image(64, 64, 3), 191), (fields.Clip(4, 64, 64), 95), (fields.Image(20_000, 20_000, 3), 1)):
+        check_scale(most, field)
+        with pytest.raises(InvalidOption, match=f"a single sample could not be opened: choose at most {most}$"):
+            check_scale(most + 1, field)
+    assert len(parse_seeds("0-999999")) == 1_000_000
+    with pytest.raises(InvalidOption, match="at most a million"):
+        parse_seeds("0-999999,2000000-2000001")
+
+
+@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("another")])
+def test_a_command_that_runs_out_of_memory_says_what_to_try(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "commands_for", fail)
+    if str(error) == "another":
+        with pytest.raises(RuntimeError, match="another"):
+            cli.run(["sample", "last"])
+        return
+    assert cli.run(["sample", "last"]) == 2
+    assert capsys.readouterr().err.startswith("leafwing: out of memory: ask for less at a time")

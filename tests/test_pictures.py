@@ -87,8 +87,13 @@ def test_images_are_written_by_several_threads(tmp_path: Path, monkeypatch: pyte
     pictures.write_images(many(tmp_path, 2), threads=2)
 
 
-def test_images_are_generated_no_faster_than_they_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pictures, "MAX_QUEUED", 5)
+@pytest.mark.parametrize(
+    ("limit", "most"), [("MAX_QUEUED", 5), ("MAX_QUEUED_BYTES", 5 * 4 * 6 * 3), ("MAX_QUEUED_BYTES", 1)]
+)
+def test_images_are_generated_no_faster_than_they_are_written(
+    limit: str, most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pictures, limit, most)
     write, written, ahead = files.write, [0], []
 
     def counting(path: Path, content: bytes) -> None:

@@ -7,7 +7,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import cache, wraps
 from numbers import Integral, Real
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
 from leafwing.option_names import OPTIONS, find
-from leafwing.quantities import plural
+from leafwing.quantities import LARGEST, plural, real, whole
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Class = TypeVar("Class", bound=type)
@@ -168,14 +168,28 @@ def convert(function: Callable[..., Any], name: str, value: Any, kind: Any) -> A
     if not isinstance(value, PLAIN) and not is_text:
         return value
     if isinstance(value, str) and {int, float} & {*kinds}:
-        for number in (int, float):
-            with suppress(ValueError):
-                return number(value)
+        try:
+            return number_in(value)
+        except ValueError as error:
+            reason = f"{error}, not str. {about(function, name)}"
+            raise InvalidOption(name, value, reason, owner=label(function)) from None
     if not isinstance(value, bool) and isinstance(value, Real) and str in kinds:
         return str(value)
     words = " or ".join(dict.fromkeys(WORDS.get(one.__name__, f"a {one.__name__}") for one in kinds))
     reason = f"must be {words}, not {type(value).__name__}{instead(name, value)}. {about(function, name)}{advice(function)}"
     raise InvalidOption(name, value, reason, owner=label(function))
+
+
+def number_in(text: str) -> int | float:
+    """The number that a text is, with the digits and bounds of all options; see `quantities`.
+
+    Raises:
+        ValueError: it is none; the message says what is expected.
+    """
+    try:
+        return whole(text, "number", -LARGEST)
+    except InvalidOption:
+        return real(text)
 
 
 def instead(name: str, value: Any) -> str:

@@ -64,6 +64,8 @@ UNASSIGNED = "\U0010ffff"
 """A character that no font has, and that is drawn like every other that a font lacks."""
 MAX_QUEUED = 128
 """Maximum number of images queued for writing: enough to keep the threads busy while the next block is generated."""
+MAX_QUEUED_BYTES = 256 << 20
+"""Maximum size of these images, unless one alone is larger."""
 
 
 def to_pixels(samples: Tensor) -> Pixels:
@@ -136,7 +138,7 @@ def png(image: Image.Image) -> bytes:
 def write_images(images: Iterable[tuple[Path, Pixels]], threads: int | None = None) -> None:
     """Writes PNG files, of clips animations as `films.write` does, without loss in WebP, in parallel, each atomically.
 
-    `images` is consumed as the files are written, so an iterator of any length needs little memory.
+    `images` is consumed as the files are written, so an iterator of any length needs little memory; see `MAX_QUEUED_BYTES`.
 
     Args:
         images: pairs of path and pixels: (height, width, channels), classes (height, width), or (frames, height, width, channels).
@@ -148,13 +150,13 @@ def write_images(images: Iterable[tuple[Path, Pixels]], threads: int | None = No
     """
     threads = threads or min(8, cores() + 2)
     pool = ThreadPoolExecutor(threads)
-    pending: deque[Future[None]] = deque()
+    pending: deque[tuple[int, Future[None]]] = deque()
     try:
         for path, pixels in images:
-            pending.append(pool.submit(_write_image, path, pixels))
-            if len(pending) > MAX_QUEUED:
-                pending.popleft().result()
-        for future in pending:
+            pending.append((pixels.nbytes, pool.submit(_write_image, path, pixels)))
+            while len(pending) > MAX_QUEUED or (len(pending) > 1 and sum(size for size, _ in pending) > MAX_QUEUED_BYTES):
+                pending.popleft()[1].result()
+        for _, future in pending:
             future.result()
     finally:
         pool.shutdown(cancel_futures=True)
@@ -234,8 +236,10 @@ def enlarge_stored(kind: Field, stored: np.ndarray, scale: int, axis: int | None
     *others, height, width, channels = stored.shape
     limits, size = np.iinfo(stored.dtype), (width * scale, height * scale)
     planes = np.moveaxis(stored, -1, -3).reshape(-1, height, width).astype(np.float32)
-    large = np.stack([np.asarray(Image.fromarray(plane).resize(size, Image.Resampling.LANCZOS)) for plane in planes])
-    whole = np.rint(large).clip(limits.min, limits.max).astype(stored.dtype)
+    whole = np.empty((len(planes), *size[::-1]), stored.dtype)  # one by one, because floats take four times as much memory
+    for plane, place in zip(planes, whole, strict=True):
+        large = np.asarray(Image.fromarray(plane).resize(size, Image.Resampling.LANCZOS))
+        place[...] = np.rint(large).clip(limits.min, limits.max)
     return np.moveaxis(whole.reshape(*others, channels, height * scale, width * scale), -3, -1)
 
 

@@ -52,6 +52,11 @@ def test_seeds_are_a_number_or_a_list() -> None:
     for value in ("0", "-1", "a", "1,1", [], "1,x"):
         with pytest.raises(LeafwingError, match="seed"):
             plan.parse_seeds(value)
+    for too_many in ("1000000000", 1_001, [*range(1_001)]):
+        with pytest.raises(LeafwingError, match="at most 1,000 seeds"):
+            plan.parse_seeds(too_many)
+    with pytest.raises(LeafwingError, match="seed"):
+        plan.parse_seeds([0, 2**32])
 
 
 @pytest.mark.parametrize(
@@ -68,6 +73,7 @@ def test_seeds_are_a_number_or_a_list() -> None:
         ({"device": "tpu"}, "no device"),
         ({"sise": 16}, "no argument 'sise'; did you mean size"),
         ({"n": 0}, "n=.?0"),
+        ({"n": "1000g"}, "needs about .* of memory.*: at most .* samples"),
         ({"features": "pixel"}, "no feature network 'pixel'; did you mean pixels"),
         ({"features": "inception", "weights": "missing.pth"}, "weights='?missing.pth"),
         ({"weights": "missing.pth"}, "weights='?missing.pth"),

@@ -101,6 +101,7 @@ def test_invalid_input_is_refused(tmp_path: Path) -> None:
         ("not inside the image", {"paint": "red,-1,0,2,2"}),
         ("write COLOUR,X,Y", {"paint": "redd,0,0,2,2"}),
         ("write COLOUR,X,Y", {"paint": "red,0,0,2"}),
+        ("write COLOUR,X,Y", {"paint": "red,0,0,2,２"}),
         ("does not generate its image from 'label'", {"paint": "red,0,0,2,2", "conditions": {"label": "a"}}),
         ("sample='?-1", {"paint": "red,0,0,2,2", "sample": -1}),
         ("candidates='?0", {"paint": "red,0,0,2,2", "candidates": 0}),

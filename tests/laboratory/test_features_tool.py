@@ -196,6 +196,8 @@ def test_a_gain_counts_if_it_exceeds_its_standard_deviation() -> None:
         ({"shots": "1"}, "shots=.1.: at least 2"),
         ({"shots": "150"}, "class other has only 94"),
         ({"repeats": 1}, "repeats=1"),
+        ({"repeats": 50_001}, "repeats=50001: must be at most 50,000"),
+        ({"steps": 50_001}, "steps=50001: must be at most 50,000"),
         ({"test": 0}, "test='?0"),
         ({"steps": -1}, "steps='?-1"),
         ({"seed": -1}, "seed='?-1"),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import itertools
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from math import nan
 from pathlib import Path
@@ -22,11 +24,15 @@ from leafwing import recipes
 from leafwing.data import Dataset, load
 from leafwing.errors import LeafwingError
 from leafwing.game import Batch, Clock, DataSpec, Game, Nets, Player
+from leafwing.laboratory import options
 from leafwing.laboratory.arithmetic import arithmetic
+from leafwing.laboratory.complete import complete
 from leafwing.laboratory.directions import by_activations, by_weights, describe_strongest, directions, first_layer
 from leafwing.laboratory.dropout import dropout, inside_box
+from leafwing.laboratory.edit import edit
 from leafwing.laboratory.finding import plain
 from leafwing.laboratory.interpolate import interpolate
+from leafwing.laboratory.invert import invert
 from leafwing.laboratory.mix import mix
 from leafwing.laboratory.truncate import parse_psi, truncate
 from leafwing.metrics.features import Features, load_features
@@ -358,6 +364,49 @@ class AfterACondition(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         shift = self.condition(torch.ones(len(z), 3)).mean(1)
         return (self.latent(z).mean(1) + shift)[:, None, None, None].expand(-1, 3, 16, 16)
+
+
+@pytest.mark.parametrize(
+    ("tool", "given", "message"),
+    [
+        (truncate, {"n": 50_001}, "n=50001: must be at most 50,000"),
+        (
+            truncate,
+            {"n": 50_000, "columns": 50_000, "psi": "1,2,3,4,5,6,7,8"},
+            "columns=50000: a sheet of .* pixels could not be opened",
+        ),
+        (dropout, {"n": 50_001}, "n=50001: must be at most 50,000"),
+        (dropout, {"n": 0}, "n=0: must be at least 1"),
+        (directions, {"k": 2, "reach": 1e30}, r"reach=1e\+30: must be greater than 0 and at most 1000"),
+        (interpolate, {"samples": "0:9", "steps": 50_000}, "steps=50000: a sheet of .* pixels could not be opened"),
+        (mix, {"rows": 50_000, "across": "attributes"}, "rows=50000: a sheet of .* pixels could not be opened"),
+    ],
+)
+def test_counts_have_an_upper_end(tool: Callable[..., object], given: dict[str, Any], message: str, real: Dataset) -> None:
+    inputs: dict[str, Any] = {"features": FEATURES, "reader": READER, "held_out": real}
+    wanted = inspect.signature(tool).parameters
+    model = Model(build("cgan", ATTRIBUTES), ATTRIBUTES) if tool is mix else painter()
+    with pytest.raises(LeafwingError, match=message):
+        tool(model, **{name: value for name, value in inputs.items() if name in wanted}, **given)
+
+
+@pytest.mark.parametrize(
+    ("tool", "option"),
+    [(interpolate, "samples"), (interpolate, "steps"), (dropout, "n"), (mix, "n"), (arithmetic, "trials"), (complete, "pictures"),
+     (invert, "pictures"), (edit, "candidates")],
+)  # fmt: skip
+def test_images_that_a_tool_keeps_have_to_fit_into_memory(
+    tool: Callable[..., object], option: str, real: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With 1 MiB of free memory: 85 images of 16x16 pixels in two copies."""
+    monkeypatch.setattr(options, "available_memory", lambda: 1 << 20)
+    given: dict[str, Any] = {"features": FEATURES, "reader": READER, "held_out": real, "data": real, "paint": "red,0,0,2,2"}
+    given |= {"samples": "0,1", "steps": 2, "n": 2, "rows": 2, "trials": 2, "pictures": "0", "candidates": 2}
+    given[option] = {"samples": "0:90", "pictures": "0:90"}.get(option, 90)
+    wanted = inspect.signature(tool).parameters
+    model = Model(build("cgan", ATTRIBUTES), ATTRIBUTES) if tool is mix else painter()
+    with pytest.raises(LeafwingError, match=rf"{option}=.*: needs about .* of memory, and 1 MiB are free: choose fewer"):
+        tool(model, **{name: value for name, value in given.items() if name in wanted})
 
 
 def test_the_first_layer_is_the_first_one_that_reads_the_latents() -> None:

@@ -368,6 +368,7 @@ def test_points_are_evaluated_by_modes(points: Run) -> None:
         ({"circular": True, "features": None}, "name the network too"),
         ({"weights": "x.pth", "features": "inception"}, r"weights='?x\.pth'?: no such file"),
         ({"n": 0}, "n=.?0"),
+        ({"n": 10**12}, r"n=.* needs about .* of memory, and .* are free: at most .* samples"),
         ({"seed": -1}, "seed=.?-1"),
         ({"data": "nowhere"}, "nowhere"),
         ({"device": "tpu"}, "no device 'tpu'"),

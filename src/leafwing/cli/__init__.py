@@ -51,6 +51,11 @@ START = (
 """The end of the list of commands."""
 TRAINING = ("train", "resume", "compare")
 """Commands whose threads wait actively: they choose their number by the load."""
+NO_MEMORY = (
+    "out of memory: ask for less at a time (fewer samples or steps, a smaller --scale or --size, one of several --jobs), end other "
+    "programs, or choose another --device. What was complete before is intact"
+)
+"""The answer to a command that ran out of memory; that of training names its options."""
 FACTORIES = ("train", "explore", "compare")
 """Commands whose options depend on recipes or a tool: there, `command` is a function from a command line to the command."""
 
@@ -111,6 +116,13 @@ def run(words: list[str]) -> int:
         print(
             visible(f"leafwing: {str(error.filename)[:60]}...: longer than the names of files may be", 300), file=sys.stderr
         )
+        return 2
+    except (MemoryError, RuntimeError) as error:
+        from leafwing.commands.capacity import is_out_of_memory
+
+        if not is_out_of_memory(error):
+            raise
+        print(f"leafwing: {NO_MEMORY}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("leafwing: stopped", file=sys.stderr)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -100,6 +101,15 @@ def nearest(footprint: Footprint, batch: int, limit: float) -> int:
     return low
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error means that the device or the host ran out of memory; without torch, if that was not imported."""
+    if isinstance(error, MemoryError) or "torch" not in sys.modules:
+        return isinstance(error, MemoryError)
+    from leafwing.engine import turns
+
+    return turns.is_out_of_memory(error)
+
+
 @contextmanager
 def out_of_memory(training: Training, options: Mapping[str, Any], *, resumed: bool = False) -> Iterator[None]:
     """Answers the error of a device that ran out of memory with what to try; see `check_memory`.
@@ -107,8 +117,6 @@ def out_of_memory(training: Training, options: Mapping[str, Any], *, resumed: bo
     Raises:
         LeafwingError: instead of that error.
     """
-    from leafwing.engine.turns import is_out_of_memory
-
     try:
         yield
     except (RuntimeError, MemoryError) as error:

@@ -89,8 +89,8 @@ def differences(run: Run, recipe: str | Path | None, arguments: Mapping[str, Any
         if setting.section != "reading" and name not in RESUMED
     }
     recorded |= {"mirror": run.data.options.get("mirror", False)}
-    if str(values.get("hold_out")).isdecimal():
-        recorded["hold_out"], values["hold_out"] = run.data.held_out, int(values["hold_out"])
+    if (text := str(values.get("hold_out"))).isascii() and text.isdecimal():
+        recorded["hold_out"], values["hold_out"] = run.data.held_out, int(text)
     for name, value in run.data.options.items():
         if name in values and reading_options({name: values[name]}) != reading_options({name: value}):
             recorded[name] = value

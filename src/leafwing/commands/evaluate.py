@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 from leafwing import files
 from leafwing.commands.figures import as_row
-from leafwing.commands.real_data import RealData, load_real_data, protocol_for, protocol_of, report_caveats, too_few
+from leafwing.commands.real_data import (
+    RealData,
+    check_samples,
+    load_real_data,
+    protocol_for,
+    protocol_of,
+    report_caveats,
+    too_few,
+)
 from leafwing.commands.results import Rows
 from leafwing.commands.selection import (
     WITHOUT_NETWORK,
@@ -167,6 +175,8 @@ def evaluate(
         require_same_network(network.digest if network else "", processes)
         judged_by = judge if network else ""
         protocol = protocol_of(opened, real_data, chosen, kind, n, seed, setup.precision, judged_by, progress)
+        if n is not None:
+            check_samples(protocol.n_fake, chosen, model.spec, judged_by)
         if network:
             through = choice.trained_through
             protocol = replace(protocol, features=network.name, network=network.digest, trained_through=through)

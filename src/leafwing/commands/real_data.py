@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from leafwing.commands.selection import WITHOUT_NETWORK, world_of
 from leafwing.errors import InvalidOption, LeafwingError
+from leafwing.machine import available_memory
 from leafwing.progress import Reporter
-from leafwing.quantities import plural
+from leafwing.quantities import plural, show_bytes
 from leafwing.runs import Run
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ MAX_DEFAULT_SAMPLES, MAX_SLOW_SAMPLES = 5_000, 1_000
 """The default number of samples is at most the first, and at most the second with one of the networks `SLOW`."""
 SLOW = ("lite0", "inception")
 """Feature networks that take 8 ms and more of CPU time per image, so that 5,000 samples cost more than a short training."""
+DIMENSIONS = {"pixels": 768, "own": 128, "lite0": 1_280, "inception": 2_048}
+"""The numbers per image that each of them computes, at most."""
 
 
 @dataclass(frozen=True)
@@ -178,6 +181,29 @@ def too_few(names: Sequence[str], real: Dataset, field: str, n: int | None = Non
     if n is not None and n < number:
         raise InvalidOption("n", n, f"too few samples for {listed}")
     return lacking, f"{plural(number, 'real image')} {'is' if number == 1 else 'are'} too few for {listed}"
+
+
+def check_samples(n: int, output: Output, spec: DataSpec, features: str) -> None:
+    """Raises InvalidOption if the latents and features of n samples need more than half of the free memory; images are kept in a file.
+
+    Args:
+        n: number of samples, as the user chose it.
+        output: what is generated.
+        spec: the fields of the data.
+        features: the feature network; empty if no metric needs one.
+    """
+    from leafwing.metrics.targets import frames_per_sample
+
+    kind = output.kind or spec.fields[output.field]
+    latents = 0 if output.prior is None else output.prior(1).nbytes
+    rows = 8 * spec.size if spec.points else 4 * DIMENSIONS.get(features, 0) * frames_per_sample(kind)
+    each, free = 2 * (latents + rows), available_memory()  # both are computed in blocks and put together
+    if free is not None and n * each > free / 2:
+        raise InvalidOption(
+            "n",
+            n,
+            f"needs about {show_bytes(n * each)} of memory, and {show_bytes(free)} are free: at most {free // each // 2:,} samples",
+        )
 
 
 def default_samples(features: str) -> int:

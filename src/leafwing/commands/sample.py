@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence, Sized
+from math import isqrt
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -273,12 +274,19 @@ def check_ending(field: Field, animation: str, format: str = "folder", out: Path
 
 
 def check_scale(scale: int | None, field: Field) -> None:
-    """Raises LeafwingError for a factor of enlargement that is not a whole number from 1 on, or of samples without pixels."""
+    """Raises LeafwingError for a factor of enlargement that is not a whole number from 1 on, of samples without pixels, or with which
+    a single sample could not be opened; see `layout.MAX_PIXELS`."""
     if scale is None:
         return
-    whole(scale, "scale", 1)
+    from leafwing.layout import MAX_PIXELS
+
+    factor = whole(scale, "scale", 1)
     if not field.has_pixels:
         raise InvalidOption("scale", scale, f"only images are enlarged, and these samples are {describe_kind(field)}")
+    pixels = getattr(field, "frames", 1) * getattr(field, "width", 1) * getattr(field, "height", 1)
+    if factor > 1 and pixels * factor**2 > MAX_PIXELS:
+        most = max(1, isqrt(MAX_PIXELS // pixels))
+        raise InvalidOption("scale", scale, f"a single sample could not be opened: choose at most {most}")
 
 
 def default_rows(output: Output, spec: DataSpec, settings: Mapping[str, Any]) -> int | None:

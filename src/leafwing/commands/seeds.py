@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 SEEDS_FILE = "seeds.json"
 """Says where the samples of a folder come from."""
+MOST = 1_000_000
+"""The largest number of seeds."""
 
 
 def sample_seeds(
@@ -159,7 +161,7 @@ def parse_seeds(text: str) -> list[int]:
     """`1-50`, `3,5,8` or `0-9,100` -> the seeds, each once.
 
     Raises:
-        LeafwingError: something else, or more than a million.
+        LeafwingError: something else, or more than `MOST` in all.
     """
     numbers: dict[int, None] = {}
     for part in str(text).split(","):
@@ -173,7 +175,7 @@ def parse_seeds(text: str) -> list[int]:
         ):
             raise InvalidOption("seeds", text, "write 1-50, or 3,5,8")
         check_seed(int(last or first), "seeds")
-        if dash and int(last) - int(first) > 1_000_000:
+        if len(numbers) + (int(last) - int(first) if dash else 0) >= MOST:
             raise InvalidOption("seeds", text, "at most a million")
         numbers |= dict.fromkeys(range(int(first), int(last) + 1) if dash else [int(first)])
     return [*numbers]

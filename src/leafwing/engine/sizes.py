@@ -19,6 +19,7 @@ from leafwing.engine.strips import Source, Strips
 from leafwing.engine.turns import is_out_of_memory
 from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.machine import available_memory
+from leafwing.quantities import whole
 
 TILES = ("auto", "whole")
 WHOLE_LIMIT = 1 << 30
@@ -75,12 +76,10 @@ def check_tile(tile: int | str) -> int | str:
     if tile in TILES:
         return tile
     try:
-        side = int(tile)
-    except ValueError:
-        side = 0
-    if side < SMALLEST_TILE:
-        raise InvalidOption("tile", tile, f"write auto, whole, or the side of a tile in pixels, at least {SMALLEST_TILE}")
-    return side
+        return whole(tile, "tile", SMALLEST_TILE)
+    except InvalidOption:
+        reason = f"write auto, whole, or the side of a tile in pixels, at least {SMALLEST_TILE}"
+        raise InvalidOption("tile", tile, reason) from None
 
 
 def check_images(

@@ -17,7 +17,7 @@ from leafwing.errors import LeafwingError
 from leafwing.laboratory.finding import Finding
 from leafwing.laboratory.latents import NO_CONDITIONS, Conditions, Fixed, fix_conditions, parse_numbers
 from leafwing.laboratory.needs import IMAGES, LATENTS, needs
-from leafwing.laboratory.options import require_counts
+from leafwing.laboratory.options import require_counts, require_memory
 from leafwing.laboratory.reading import UNREAD, Reader
 from leafwing.laboratory.sheet import sheet
 from leafwing.latents import BLOCK
@@ -73,6 +73,7 @@ def arithmetic(
     if len(concepts) not in (0, 3):
         raise LeafwingError("arithmetic requires all of --a, --b and --c, or none of them")
     require_counts(average=average, trials=trials)
+    require_memory(model, 2 * trials, trials=trials)
     if reader is None and not (concepts and all(_is_numbers(text) for text in concepts)):
         raise LeafwingError(
             "this run has no attribute classifier, because its images have no labels: give --a, --b and --c as sample numbers, "

@@ -29,7 +29,7 @@ from leafwing.laboratory.fitting import (
 )
 from leafwing.laboratory.latents import NO_CONDITIONS, Conditions, generate, parse_numbers
 from leafwing.laboratory.needs import IMAGES, LATENTS, needs
-from leafwing.laboratory.options import read_picture, require_counts, require_weights
+from leafwing.laboratory.options import read_picture, require_counts, require_memory, require_weights
 from leafwing.laboratory.sheet import sheet
 from leafwing.model import Model
 from leafwing.pixels import images_to_tensor
@@ -42,6 +42,8 @@ MISSING, STRIDE = 0.8, 4
 RATE = 0.02
 COLUMNS, CHUNK = 12, 1_024
 """Maximum number of images on the grid, and number of training images compared at a time."""
+KEPT = 8
+"""Images in memory for each one that is completed."""
 
 
 @needs(IMAGES, LATENTS)
@@ -167,7 +169,7 @@ def check(
     """Raises LeafwingError for invalid options."""
     require_counts(starts=starts, steps=steps)
     require_weights(prior=prior)
-    parse_numbers("pictures", pictures)
+    require_memory(model, KEPT * len(parse_numbers("pictures", pictures)), pictures=pictures)
     _mask(mask, model, seed)
 
 

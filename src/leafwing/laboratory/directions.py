@@ -33,6 +33,8 @@ NO_CHANGE = 1e-5
 """Differences of a layer's outputs, relative to these, up to which they are those of rounding."""
 N_MEASURED = 64
 """Number of latents moved along each direction for the figures."""
+FARTHEST = 1_000
+"""The largest reach: with far larger ones networks overflow."""
 
 
 @needs(IMAGES, LATENTS)
@@ -59,7 +61,7 @@ def directions(
         report_progress: progress callback.
         by: source of the directions: the first layer's weights, or the principal components of its activations.
         k: number of directions, strongest first.
-        reach: maximum shift to both sides, in standard deviations of the prior.
+        reach: maximum shift to both sides, in standard deviations of the prior, at most 1,000.
         n: number of samples (rows) per grid.
         seed: random seed of the samples.
 
@@ -74,8 +76,8 @@ def directions(
     size = model.latents(1, seed).shape[1]
     if not 1 <= k <= size:
         raise InvalidOption("k", k, f"must be from 1 to {size}, the dimension of this run's latents")
-    if reach <= 0:
-        raise InvalidOption("reach", reach, "must be greater than 0")
+    if not 0 < reach <= FARTHEST:
+        raise InvalidOption("reach", reach, f"must be greater than 0 and at most {FARTHEST}")
     require_counts(n=n)
     generate = fix_conditions(model, conditions, seed)
     weights = first_layer(model, generate, seed)

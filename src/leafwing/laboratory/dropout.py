@@ -24,7 +24,7 @@ from leafwing.laboratory.finding import Finding
 from leafwing.laboratory.latents import NO_CONDITIONS, Conditions, fix_conditions, generate, load_latents, repeat
 from leafwing.laboratory.layers import find_convolutions, require_convolutions
 from leafwing.laboratory.needs import IMAGES, LATENTS, needs
-from leafwing.laboratory.options import MOST
+from leafwing.laboratory.options import MOST, require_counts, require_memory
 from leafwing.laboratory.reading import Reader
 from leafwing.laboratory.sheet import Line, chart, require_charts, sheet
 from leafwing.latents import BLOCK
@@ -90,6 +90,8 @@ def dropout(
         LeafwingError: no convolutions, a box outside the image, or nothing that locates objects.
     """
     require_charts()
+    require_counts(n=n)
+    require_memory(model, n, n=n)
     fixed = fix_conditions(model, conditions, seed)
     layers = find_convolutions(model.game.sampling_nets, lambda: fixed(model.latents(1, seed)))
     if layer < 2:

@@ -20,11 +20,12 @@ from leafwing.laboratory.finding import Finding
 from leafwing.laboratory.fitting import Box, fit
 from leafwing.laboratory.latents import NO_CONDITIONS, Conditions, generate, repeat
 from leafwing.laboratory.needs import IMAGES, LATENTS, needs
-from leafwing.laboratory.options import read_picture, require_counts, require_weights
-from leafwing.laboratory.sheet import sheet
+from leafwing.laboratory.options import read_picture, require_counts, require_memory, require_weights
+from leafwing.laboratory.sheet import require_size, sheet
 from leafwing.model import Model
 from leafwing.pixels import composite_on_white, pool, to_floats
 from leafwing.progress import ProgressCallback, no_progress
+from leafwing.quantities import LARGEST, whole
 
 RATE = 0.1
 SPREAD = 0.5
@@ -76,6 +77,8 @@ def edit(
         LeafwingError: nothing painted, invalid boxes or strokes, or an option out of range.
     """
     require_counts(candidates=candidates, steps=steps)
+    require_memory(model, candidates, candidates=candidates)
+    require_size(model.spec, 1, candidates + 2, candidates=candidates)
     require_weights(edges=edges, near=near)
     if not 0 <= sample < 1_000_000:
         raise InvalidOption("sample", sample, "samples are numbered from 0 to 999999")
@@ -144,9 +147,9 @@ def _read_strokes(paint: str, strokes: Path | None, model: Model) -> tuple[Tenso
     for part in filter(None, (part.strip() for part in paint.split(";"))):
         colour, *numbers = part.rsplit(",", 4)
         try:
-            x, y, width, height = map(int, numbers)
+            x, y, width, height = (whole(number, "paint", -LARGEST) for number in numbers)
             rgb = ImageColor.getrgb(colour.strip())[:3]
-        except ValueError:
+        except (ValueError, InvalidOption):
             raise InvalidOption(
                 "paint", part, "write COLOUR,X,Y,WIDTH,HEIGHT, as in red,8,8,12,12 or '#ff8800,0,0,4,4'"
             ) from None

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from leafwing.data import Dataset
-from leafwing.errors import InvalidOption, LeafwingError
+from leafwing.errors import LeafwingError
 from leafwing.game import eval_mode
 from leafwing.laboratory.critics import Critic, critic_of, untrained
 from leafwing.laboratory.finding import Finding
@@ -31,6 +31,7 @@ from leafwing.laboratory.labelled import (
 )
 from leafwing.laboratory.latents import NO_CONDITIONS, Conditions, fixed_words
 from leafwing.laboratory.needs import CRITIC, IMAGES, needs
+from leafwing.laboratory.options import require_counts
 from leafwing.laboratory.sheet import require_charts
 from leafwing.model import Model
 from leafwing.pixels import images_to_tensor, pool
@@ -137,8 +138,7 @@ def features(
 def check(model: Model, *, conditions: Conditions, shots: str, repeats: int, test: int, steps: int, seed: int) -> None:
     """Raises LeafwingError for invalid options."""
     parse_shots(shots, repeats, test, seed)
-    if steps < 0:
-        raise InvalidOption("steps", steps, "must be at least 0")
+    require_counts(0, steps=steps)
     require_charts()
     critic_of(model, conditions, seed)
 

@@ -23,8 +23,8 @@ from leafwing.laboratory.latents import (
     select_latents,
 )
 from leafwing.laboratory.needs import IMAGES, LATENTS, needs
-from leafwing.laboratory.options import require_counts
-from leafwing.laboratory.sheet import Animation, sheet
+from leafwing.laboratory.options import require_counts, require_memory
+from leafwing.laboratory.sheet import Animation, require_size, sheet
 from leafwing.latents import Interpolation, interpolate_latents
 from leafwing.metrics.features import Features
 from leafwing.model import Model
@@ -80,6 +80,9 @@ def interpolate(
     if len(ends) < 2:
         raise InvalidOption("samples", samples, "interpolation requires at least two")
     require_counts(2, steps=steps)
+    require_memory(model, len(ends) * FINE, samples=samples)
+    require_memory(model, len(ends) * steps, steps=steps)
+    require_size(model.spec, len(ends), steps, steps=steps)
     films.check_seconds(seconds)
     films.require(Path(f"walk.{animation}"))
     generate = fix_conditions(model, conditions, seed)

@@ -29,7 +29,7 @@ from leafwing.laboratory.fitting import (
 )
 from leafwing.laboratory.latents import NO_CONDITIONS, Conditions, generate, parse_numbers
 from leafwing.laboratory.needs import ENCODER, IMAGES, LATENTS, needs
-from leafwing.laboratory.options import require_counts, require_weights
+from leafwing.laboratory.options import require_counts, require_memory, require_weights
 from leafwing.laboratory.sheet import sheet
 from leafwing.metrics.features import Features
 from leafwing.model import Model
@@ -176,7 +176,7 @@ def check(
             model, f"invert --method {method}", "choose adam or lbfgs, or a recipe with an encoder (`leafwing recipes`)"
         )
     if file is None:
-        parse_numbers("pictures", pictures)
+        require_memory(model, (2 + len(METHODS)) * len(parse_numbers("pictures", pictures)), pictures=pictures)
 
 
 def _loss(model: Model, targets: Targets, features: Features, weight: float) -> Loss:

@@ -145,6 +145,7 @@ def parse_shots(shots: str, repeats: int, test: int, seed: int) -> list[int]:
     require_counts(test=test)
     if repeats < 2:
         raise InvalidOption("repeats", repeats, "at least 2 are required to estimate the standard deviation")
+    require_counts(repeats=repeats)
     check_seed(seed)
     return numbers
 

@@ -17,8 +17,8 @@ from leafwing.game import Batch
 from leafwing.laboratory.finding import Finding
 from leafwing.laboratory.latents import NO_CONDITIONS, Conditions, fixed_words, generate, repeat
 from leafwing.laboratory.needs import COMBINATIONS, IMAGES, LATENTS, needs
-from leafwing.laboratory.options import require_counts
-from leafwing.laboratory.sheet import sheet
+from leafwing.laboratory.options import require_counts, require_memory
+from leafwing.laboratory.sheet import require_size, sheet
 from leafwing.latents import is_categorical
 from leafwing.metrics.features import Features
 from leafwing.model import Model
@@ -72,6 +72,9 @@ def mix(
     classes = len(model.labels) if across == "label" else model.codes[across] if _is_categorical(model, across) else COLUMNS
     count = min(COLUMNS, classes)
     columns = _conditions_of_columns(model, across, count, seed, conditions)
+    require_memory(model, count * n, n=n)
+    require_memory(model, count * rows, rows=rows)
+    require_size(model.spec, rows, count, rows=rows)
     images = []
     for i, latent in enumerate(latents):
         images.append(generate(model, _latents_of_columns(model, latent, across, count, seed), columns))

@@ -8,15 +8,21 @@ from typing import TYPE_CHECKING
 
 from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.files import require_file
+from leafwing.machine import available_memory
 from leafwing.pixels import eight_bits
+from leafwing.quantities import show_bytes
 
 if TYPE_CHECKING:
     from PIL import Image
 
+    from leafwing.model import Model
+
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 """Pillow's names of the formats of pictures that options name; some of its others start external programs."""
 MOST = 50_000
-"""The largest number of samples, steps or trials of a tool, all of which it keeps in memory or computes one after another."""
+"""The largest number of samples, steps or trials of a tool, which it computes one after another; see `require_memory`."""
+COPIES = 2
+"""How often an image is in memory: computed in blocks, which are put together."""
 
 
 def require_counts(least: int = 1, /, **counts: int) -> None:
@@ -26,6 +32,21 @@ def require_counts(least: int = 1, /, **counts: int) -> None:
             raise InvalidOption(name, value, f"must be at least {least}")
         if value > MOST:
             raise InvalidOption(name, value, f"must be at most {MOST:,}")
+
+
+def require_memory(model: Model, images: int, /, **option: object) -> None:
+    """Raises LeafwingError, naming an option, if so many images of a model, which are kept, need more than half of the free memory.
+
+    Args:
+        model: the model.
+        images: their number.
+        option: the option that decides on it, by name.
+    """
+    needed, free = COPIES * 4 * model.spec.size * images, available_memory()
+    for name, value in option.items():
+        if free is not None and needed > free / 2:
+            reason = f"needs about {show_bytes(needed)} of memory, and {show_bytes(free)} are free: choose fewer"
+            raise InvalidOption(name, value, reason)
 
 
 def require_weights(**weights: float) -> None:

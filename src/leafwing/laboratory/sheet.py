@@ -12,7 +12,10 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from leafwing import optional
+from leafwing.errors import InvalidOption
 from leafwing.films import Kind, longer
+from leafwing.game import DataSpec
+from leafwing.layout import MAX_PIXELS
 from leafwing.pictures import to_pixels
 from leafwing.pixels import eight_bits
 
@@ -48,9 +51,7 @@ def sheet(
     ]
     columns = max(len(row) for _, row in cells)
     height, width = next(row[0].shape[:2] for _, row in cells if row)
-    scale = max(1, round(CELL / max(height, width)))
-    while scale > 1 and scale * max(columns * width, len(rows) * height) > MAX_SIDE:
-        scale -= 1
+    scale = _scale(height, width, len(rows), columns)
     step_x, step_y = scale * width + GAP, scale * height + GAP
     names_width = max((_text_width(name) for name, _ in rows), default=0)
     left, top = (
@@ -107,6 +108,23 @@ class Animation:
     def note(self) -> str:
         """That it lasts longer than `seconds`; empty if it does not."""
         return longer(self.seconds, len(self.frames), MIN_STEP)
+
+
+def require_size(spec: DataSpec, rows: int, columns: int, /, **option: object) -> None:
+    """Raises LeafwingError, naming an option, if a sheet of so many images could not be opened; see `layout.MAX_PIXELS`."""
+    scale = _scale(spec.height, spec.width, rows, columns)
+    across, down = columns * (scale * spec.width + GAP), rows * (scale * spec.height + GAP)
+    for name, value in option.items():
+        if across * down > MAX_PIXELS:
+            raise InvalidOption(name, value, f"a sheet of {across:,}x{down:,} pixels could not be opened: choose fewer")
+
+
+def _scale(height: int, width: int, rows: int, columns: int) -> int:
+    """The factor by which images of a sheet are enlarged."""
+    scale = max(1, round(CELL / max(height, width)))
+    while scale > 1 and scale * max(columns * width, rows * height) > MAX_SIDE:
+        scale -= 1
+    return scale
 
 
 def chart(

@@ -17,8 +17,9 @@ from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.laboratory.finding import Finding
 from leafwing.laboratory.latents import NO_CONDITIONS, Conditions, generate
 from leafwing.laboratory.needs import IMAGES, LATENTS, needs
+from leafwing.laboratory.options import require_counts
 from leafwing.laboratory.reading import UNREAD, Reader
-from leafwing.laboratory.sheet import Line, chart, require_charts, sheet
+from leafwing.laboratory.sheet import Line, chart, require_charts, require_size, sheet
 from leafwing.latents import BLOCK
 from leafwing.metrics.clouds import blocks
 from leafwing.metrics.conclusions import MIN_VARIETY
@@ -149,11 +150,11 @@ def describe(sweep: Sequence[Mapping[str, float]]) -> list[str]:
 def check(model: Model, *, psi: str, n: int, columns: int) -> None:
     """Raises LeafwingError for invalid options."""
     require_charts()
-    parse_psi(psi)
+    values = parse_psi(psi)
     if n <= NEAREST:
         raise InvalidOption("n", n, f"truncation requires more than {NEAREST} samples")
-    if columns < 1:
-        raise InvalidOption("columns", columns, "must be at least 1")
+    require_counts(n=n, columns=columns)
+    require_size(model.spec, len(values), min(n, columns), columns=columns)
 
 
 def parse_psi(text: str) -> list[float]:

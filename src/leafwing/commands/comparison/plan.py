@@ -15,7 +15,7 @@ from leafwing import recipes
 from leafwing.commands.capacity import check_memory
 from leafwing.commands.feeding import pace_of_training
 from leafwing.commands.first_checks import check_recipe
-from leafwing.commands.real_data import too_few
+from leafwing.commands.real_data import check_samples, too_few
 from leafwing.commands.selection import (
     WITHOUT_NETWORK,
     check_metrics,
@@ -28,7 +28,7 @@ from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
 from leafwing.machine import available_memory, cores
 from leafwing.option_names import Pace, refuse_unknown
 from leafwing.progress import OnceReporter, Reporter
-from leafwing.quantities import count, show_bytes, whole
+from leafwing.quantities import check_seed, count, show_bytes, whole
 from leafwing.recipes import Value
 from leafwing.settings import (
     MAX_THREADS,
@@ -52,6 +52,8 @@ SETTINGS = (*READING_OPTIONS, "hold_out", "device")
 """The training settings that `compare` takes; see `leafwing.settings`."""
 HOLD_OUT = "auto"
 """Default of `hold_out` in a comparison."""
+MOST_SEEDS = 1_000
+"""The largest number of seeds, each of which is a training of every recipe."""
 MEMORY_FRACTION = 0.8
 """Maximum fraction of the available memory that all parallel runs together may use."""
 
@@ -265,6 +267,9 @@ def resolve_comparison(arguments: Mapping[str, Any], progress: Reporter) -> Comp
             require_classifier(evaluation.get("features", "own"), data.spec)
     require_enough(compared, data, held_out, evaluation, notes)
     choice = choose_comparison_features(compared, data, evaluation)
+    if n := evaluation.get("n"):
+        for recipe in compared.values():
+            check_samples(n, recipe.output, data.spec, choice.name if choice else evaluation.get("features", ""))
     free, footprint = available_memory(), max(recipe.footprint for recipe in compared.values())
     fitting = runs if free is None or not footprint else max(1, int(MEMORY_FRACTION * free / footprint))
     if jobs is None:
@@ -345,19 +350,27 @@ def split_list(value: str | Sequence[str] | None) -> list[str]:
 
 
 def parse_seeds(value: int | str | Sequence[int]) -> list[int]:
-    """A number of seeds, counted from 0 (`3`: 0, 1 and 2), or a list of seeds (`7,8`)."""
+    """A number of seeds, counted from 0 (`3`: 0, 1 and 2), or a list of seeds (`7,8`).
+
+    Raises:
+        LeafwingError: something else, or more than `MOST_SEEDS`.
+    """
     is_list = not isinstance(value, int | str) or "," in str(value)
     try:
-        if not is_list:
-            return list(range(whole(value, "seeds", 1)))
-        seeds = [whole(seed, "seed", 0) for seed in (split_list(value) if isinstance(value, str) else value)]  # type: ignore[union-attr]
+        if is_list:
+            listed = split_list(value) if isinstance(value, str) else value
+            seeds: Sequence[int] = [check_seed(seed) for seed in listed]  # type: ignore[union-attr]
+        else:
+            seeds = range(whole(value, "seeds", 1))
     except InvalidOption:
         seeds = []
+    if len(seeds) > MOST_SEEDS:
+        raise InvalidOption("seeds", value, f"at most {MOST_SEEDS:,} seeds")
     if not seeds or len({*seeds}) < len(seeds):
         raise InvalidOption(
             "seeds", value, "must be a number of seeds, such as 3, or a list of different seeds, such as 7,8"
         )
-    return seeds
+    return [*seeds]
 
 
 def check_settings(settings: Mapping[str, Any], pace: Pace) -> dict[str, Any]:
