@@ -13,13 +13,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as F
 
+from leafwing.commands.real_data import DIMENSIONS
 from leafwing.data import Dataset, load
 from leafwing.errors import LeafwingError, StorageError
 from leafwing.game import DataSpec
-from leafwing.metrics import own
+from leafwing.metrics import FEATURES, inception, own, photographs
 from leafwing.metrics.features import Features, load_features, pixels
 from leafwing.metrics.fid import frechet_distance
 from leafwing.metrics.inception import Inception
+from leafwing.networks import lite0
 from leafwing.pixels import images_to_tensor
 
 pytestmark = pytest.mark.machine
@@ -32,6 +34,18 @@ def floats(data: Dataset) -> Tensor:
 def noise(n: int = 24, height: int = 16, width: int = 16, channels: int = 3, seed: int = 0) -> Dataset:
     array = np.random.default_rng(seed).integers(0, 256, (n, height, width, channels), dtype=np.uint8)
     return Dataset(DataSpec.images(height, width, channels), {"image": array}, f"{seed:064x}", "noise", {})
+
+
+def test_the_memory_of_features_is_estimated_from_their_number() -> None:
+    nets = {
+        "pixels": lambda images: pixels(images)[0],
+        "own": lambda images: own.Network(DataSpec.images(64, 64), 0).eval()(images)[0],
+        "lite0": lambda images: photographs.Network(lite0.untrained()).eval()(images)[0],
+        "inception": lambda images: torch.empty(1, inception.FEATURES),
+    }
+    with torch.no_grad():
+        assert {name: net(torch.zeros(1, 3, 64, 64)).shape[1] for name, net in nets.items()} == DIMENSIONS
+    assert DIMENSIONS.keys() == FEATURES.keys()
 
 
 # --- pixels, and what all networks share -------------------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ MAX_DEFAULT_SAMPLES, MAX_SLOW_SAMPLES = 5_000, 1_000
 """The default number of samples is at most the first, and at most the second with one of the networks `SLOW`."""
 SLOW = ("lite0", "inception")
 """Feature networks that take 8 ms and more of CPU time per image, so that 5,000 samples cost more than a short training."""
-DIMENSIONS = {"pixels": 768, "own": 128, "lite0": 1_280, "inception": 2_048}
+DIMENSIONS = {"pixels": 768, "own": 128, "lite0": 112, "inception": 2_048}
 """The numbers per image that each of them computes, at most."""
 
 
