@@ -128,7 +128,9 @@ def sample_seeds(
     paths = {seed: target / f"seed{seed:06d}{ending}" for seed in numbers}
     new = [seed for seed in numbers if not paths[seed].exists()]
     if len(new) < len(numbers):
-        reporter.say(f"{target}: {len(numbers) - len(new):,} of these samples are there already, and are kept as they are")
+        reporter.say(
+            f"{target}: {len(numbers) - len(new):,} of the {len(numbers):,} samples existed already, and are kept as they are"
+        )
     with files.storage(str(target)):
         target.mkdir(parents=True, exist_ok=True)
         files.write(target / SEEDS_FILE, json.dumps(about, indent=2) + "\n")

@@ -300,7 +300,7 @@ def describe(report: MemorisationReport) -> str:
         sentences.append(f"Training image {number} is copied most: {fraction:.1%} of the samples are close to it.")
     if report.twins > 2 * NEAR:
         sentences.append(
-            f"{report.twins:.0%} of the reference images have a near-copy among the training images, which masks copying."
+            f"{report.twins:.0%} of the reference images are as near to a training image as a copy would be, which masks copying."
         )
     if report.duplicates > max(0.05, 2 * report.duplicates_real):
         sentences.append(f"{report.duplicates:.0%} of the samples are near-duplicates of another one.")
