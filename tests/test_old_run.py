@@ -97,4 +97,4 @@ def test_earlier_versions_name_options_that_exist() -> None:
 
 def test_an_earlier_version_without_other_names_keeps_its_options(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recipes, "_is_earlier", lambda recipe, path: True)
-    assert recipes.current_options("fastgan", Path("recipe.py"), {"width": 8}) == {"width": 8}
+    assert recipes.current_options("projected", Path("recipe.py"), {"width": 8}) == {"width": 8}

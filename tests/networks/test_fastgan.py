@@ -57,6 +57,24 @@ def test_excitation_weights_channels_of_a_map_sixteen_times_as_large() -> None:
     assert ((ratio > 0) & (ratio < 1)).all()
 
 
+@pytest.mark.parametrize(
+    ("size", "excited"), [(32, []), (64, [(64, 8)]), (128, [(128, 16), (64, 8)]), (256, [(256, 32), (128, 16), (64, 8)])]
+)
+def test_excitation_in_d_weights_channels_of_a_map_of_an_eighth_of_the_side(size: int, excited: list[tuple[int, int]]) -> None:
+    d = fastgan.Critic(DataSpec.images(size, size, 3), 2, 8, apart=fastgan.APART_D)
+    seen: list[tuple[int, int]] = []
+    for excitation in d.excitations.values():
+        excitation.register_forward_pre_hook(lambda _, maps: seen.append((maps[0].shape[2], maps[1].shape[2])))
+    _, (_, large, small) = d(torch.randn(1, 3, size, size))
+    assert seen == excited
+    assert (large.shape[2], small.shape[2]) == (16, 8), "what the decoders see"
+
+
+def test_recipes_of_former_versions_build_the_d_that_their_weights_fit() -> None:
+    former = {size: list(fastgan.Critic(DataSpec.images(size, size, 3), 2, 8).excitations) for size in (64, 128, 256)}
+    assert former == {64: [], 128: ["4"], 256: ["4", "5"]}
+
+
 def test_noise_has_no_effect_at_first_and_belongs_to_samples() -> None:
     noise, x = fastgan.PixelNoise(), torch.zeros(4, 2, 3, 3)
     assert torch.equal(noise(x), x)

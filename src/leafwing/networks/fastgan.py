@@ -1,7 +1,11 @@
 """FastGAN's networks: Liu et al. 2021, arXiv:2101.04775. All convolutions are spectrally normalised, as in the authors' code.
 
-Skip-layer excitation: a small map weights the channels of one 16 times as large. The discriminator has small decoders, which must
-reconstruct its input from its maps. For 16 to 256 px, rectangles, 1 to 4 channels.
+Skip-layer excitation: in G a map weights the channels of one 16 times as large, in D those of one of an eighth of its side. D has
+small decoders, which must reconstruct its input from its maps. For 16 to 256 px, rectangles, 1 to 4 channels.
+
+Theirs have no biases, where here the excitations, the scores and the convolutions that end in pictures have them. Their D has half as
+many channels at 64 px and above, and halves those of its last map before the scores; the blocks of its second view are one convolution,
+where here they are those of the first view, with two and the averaged map beside them.
 """
 
 from __future__ import annotations
@@ -18,8 +22,8 @@ from leafwing.pixels import pool
 
 LEVELS = (16, 8, 4, 2, 2, 1, 0.5)
 """Channels over width at 4, 8, 16, 32, 64, 128 and 256 px."""
-APART = 4
-"""Levels between a map and the one that it excites: 16 times the side."""
+APART, APART_D = 4, 3
+"""Levels between a map and the one that it excites: 16 times the side in G, an eighth of it in D."""
 
 
 def widths(data: DataSpec, width: int, max_width: int) -> list[int]:
@@ -48,14 +52,14 @@ class PixelNoise(nn.Module):
 
 
 class Excitation(nn.Module):
-    """Weights for the channels of a large map, from a small one. Section 3.1, eq. 2."""
+    """Weights for the channels of a map, from an earlier one: in G a smaller, in D a larger one. Section 3.1, eq. 2."""
 
-    def __init__(self, small: int, large: int) -> None:
+    def __init__(self, earlier: int, later: int) -> None:
         super().__init__()
-        self.body = nn.Sequential(nn.Conv2d(small, large, 4), nn.SiLU(), nn.Conv2d(large, large, 1), nn.Sigmoid())
+        self.body = nn.Sequential(nn.Conv2d(earlier, later, 4), nn.SiLU(), nn.Conv2d(later, later, 1), nn.Sigmoid())
 
-    def forward(self, small: Tensor, large: Tensor) -> Tensor:
-        return large * self.body(pool(small, 4, 4))
+    def forward(self, earlier: Tensor, later: Tensor) -> Tensor:
+        return later * self.body(pool(earlier, 4, 4))
 
 
 def up(inputs: int, outputs: int, noisy: bool = False) -> nn.Sequential:
@@ -141,15 +145,18 @@ class Critic(nn.Module):
         data: format of the images.
         width: channels at 128 px, twice as many at 64 px, and so on.
         max_width: maximum number of channels in any layer.
+        apart: levels between a map and the smaller one that it excites. With `APART_D` one map is excited at 64 px, two at 128 px, three
+            at 256 px as in the authors' code, and none below. The default is that of former versions of the recipe, which leave it out.
     """
 
-    def __init__(self, data: DataSpec, width: int, max_width: int = 1024) -> None:
+    def __init__(self, data: DataSpec, width: int, max_width: int = 1024, *, apart: int = APART) -> None:
         super().__init__()
         channels = widths(data, width, max_width)[::-1]
         k = len(channels) - 1
         self.picture = nn.Sequential(nn.Conv2d(data.channels, channels[0], 3, padding=1, bias=False), nn.LeakyReLU(0.2))
         self.downs = nn.ModuleList(Down(channels[i], channels[i + 1]) for i in range(k - 1))
-        self.excitations = nn.ModuleDict({str(i): Excitation(channels[i - APART], channels[i]) for i in range(APART, k)})
+        self.excitations = nn.ModuleDict({str(i): Excitation(channels[i - apart], channels[i]) for i in range(apart, k)})
+        self.apart = apart
         last = channels[k - 1]
         self.score = nn.Sequential(
             nn.Conv2d(last, last, 1, bias=False), nn.BatchNorm2d(last), nn.LeakyReLU(0.2), nn.Conv2d(last, 1, 4)
@@ -168,7 +175,7 @@ class Critic(nn.Module):
         maps = [self.picture(x)]
         for i, layer in enumerate(self.downs, 1):
             y = layer(maps[-1])
-            maps.append(self.excitations[str(i)](maps[i - APART], y) if str(i) in self.excitations else y)
+            maps.append(self.excitations[str(i)](maps[i - self.apart], y) if str(i) in self.excitations else y)
         half = interpolate(x, scale_factor=0.5, mode="bilinear", align_corners=False)
         places = torch.cat([self.score(maps[-1]).flatten(1), self.small(half).flatten(1)], 1)
         return places, (x, maps[-2], maps[-1])

@@ -3,11 +3,12 @@
 A light generator with skip-layer excitation, and a discriminator that must reconstruct its input: for few images.
 
 Decoders rebuild real images from the discriminator's maps, whole and in part, so that it learns what they look like instead of
-memorising them. Both networks see images through DiffAugment (`--augment`), as in the authors' code, which leaves out the cutout:
-`--augment diff:color,translation`. There the distance of rebuilt images is LPIPS, summed over the batch; here it is that of
-EfficientNet-lite0's features if its package is installed, else L1, and the mean: their weight for a batch of 8 would be `rebuild=8`.
-Their D has a third decoder, of the second view, and one quarter for a batch; here each image has its own. Their networks are for 256
-to 1024 px; here they begin at the size of the images, and the second view of D is the image at half the size.
+memorising them. Both networks see images through DiffAugment (`--augment`) without cutout, as in the authors' code: with it, G
+learns to draw its grey rectangles (docs/results/small-data.md). There the distance of rebuilt images is LPIPS, summed over the batch;
+here it is that of EfficientNet-lite0's features if its package is installed, else L1, and the mean: their weight for a batch of 8
+would be `rebuild=8`. Their D has a third decoder, of the second view, and one quarter for a batch; here each image has its own. Their
+networks are for 256 to 1024 px; here they begin at the size of the images, so that excitations begin at 64 px, and the second view of D
+is the image at half the size. Further differences: `networks/fastgan.py`.
 """
 
 from typing import Literal
@@ -69,12 +70,12 @@ def fastgan(
     return Game(
         players={
             "G": Player(networks.Generator(data, latent, width, max_width), Adam(lr_g, (beta1, 0.999)), ema=ema),
-            "D": Player(networks.Critic(data, width, max_width), Adam(lr_d, (beta1, 0.999))),
+            "D": Player(networks.Critic(data, width, max_width, apart=networks.APART_D), Adam(lr_d, (beta1, 0.999))),
         },
         turns=duel(sampling(z), noisy_hinge, critic=[Term("reconstruction", rebuilt)] if rebuild else []),
         abilities=Abilities(generating(z).outputs, judge=judge),
         batch=batch,
-        augment="diff",
+        augment="diff:color,translation",
         pretrained=["lite0"] if rebuild and network == "lite0" else [],
         resolved={"distance": network},
         notes=[f"rebuilt images are compared by pixels; for features: pip install {lite0.PACKAGE}"]
