@@ -21,6 +21,7 @@ from leafwing.commands import recommend
 from leafwing.commands.doctor import facts_of_report, recommendation
 from leafwing.commands.speed import MEASURING, images_within, in_parts, mean_speed, measured_parts
 from leafwing.data.doctor import SourceReport
+from leafwing.data.doctor import doctor as examine
 from leafwing.engine import setup
 from leafwing.errors import LeafwingError
 from leafwing.game import Clock, DataSpec, Game
@@ -459,6 +460,25 @@ def test_points_and_pairs(tmp_path: Path) -> None:
         advice = next(line for line in commands.doctor(source, size=32, input=input).advice if line.startswith("Next"))
         assert plan["recipe"] == recipe
         assert f"chooses {recipe}" in advice
+
+
+@pytest.mark.parametrize("word", ["low", "lowlight"])
+def test_the_doctor_takes_a_folder_of_inputs_for_inputs_of_the_same_size(word: str, tmp_path: Path) -> None:
+    """Only inputs that are derived at a low resolution are smaller; files are read at the size of the images, whatever their name."""
+    source = write(tmp_path / "photos", {word: 4, "high": 4})
+    reading = {"size": 16, "input": word}
+    facts = recommend.facts_of(source, reading, {}, Reporter())
+    assert facts.kind == facts_of_report(examine(source, **reading), reading).kind == "pairs"
+
+
+def test_the_doctor_counts_the_tiles_of_a_class_as_training_does(tmp_path: Path) -> None:
+    source = write(tmp_path / "photos", {"many": 3, "few": 2})
+    reading = {"size": 4, "fit": "tiles"}
+    report = examine(source, **reading)
+    assert (report.classes, report.tiles_by_class) == ({"few": 2, "many": 3}, {"few": 32, "many": 48})
+    assert recommend.facts_of(source, reading, {}, Reporter()).smallest == facts_of_report(report, reading).smallest == 32
+    assert not examine(source, size=4, labels="none", fit="tiles").tiles_by_class
+    assert not examine(source, size=16).tiles_by_class
 
 
 @pytest.mark.parametrize("first", [True, False])

@@ -40,7 +40,7 @@ def doctor(source: Any, *, progress: Progress = None, **options: Any) -> SourceR
     place = locate(source)
     refuse_run(place)
     require_packages(place)
-    from leafwing.data.doctor import doctor as examine  # imports torch
+    from leafwing.data.doctor import doctor as examine
 
     def examined(labels: str | None) -> SourceReport:
         return examine(source, progress=reporter_of(progress).report_reading, **{**reading, "labels": labels})
@@ -107,11 +107,13 @@ def command_words(source: Any, reading: Mapping[str, Any]) -> str:
 
 def facts_of_report(report: SourceReport, reading: Mapping[str, Any]) -> Facts:
     """What the rule must know of a source, as far as a report shows it; `reading` are the settings that the user has set."""
+    from leafwing.data.derive import FACTORS
+
     kind: Kind = "points" if "points" in report.kind else "images"
     if "input" in report.fields or "input" in report.options:
-        small = str(report.options.get("input", "")).startswith("low")
-        kind = "enlarging" if small else "unpaired" if any("unpaired" in note for note in report.notes) else "pairs"
-    smallest = min(report.classes.values()) if len(report.classes) > 1 else None
+        kind = "enlarging" if report.options.get("input") in FACTORS else "unpaired" if any("unpaired" in note for note in report.notes) else "pairs"
+    classes = report.tiles_by_class or report.classes
+    smallest = min(classes.values()) if len(classes) > 1 else None
     return Facts(kind, report.tiles or report.accepted, smallest=smallest, may_shrink=may_shrink(reading))
 
 

@@ -61,6 +61,7 @@ class SourceReport:
         formats: file format -> count, of accepted images; empty for arrays.
         transparent: number of accepted images with an alpha channel or a transparent colour.
         classes: label -> count of accepted images; empty without labels.
+        tiles_by_class: label -> count of tiles of these; empty without labels or --fit tiles.
         balance: smallest class / largest class; None without labels.
         attributes: name -> number of accepted images that have it; empty without attributes.
         fields: name of each further field -> what it contains; see `columns.describe`.
@@ -86,6 +87,7 @@ class SourceReport:
     formats: dict[str, int] = field(default_factory=dict)
     transparent: int = 0
     classes: dict[str, int] = field(default_factory=dict)
+    tiles_by_class: dict[str, int] = field(default_factory=dict)
     balance: float | None = None
     attributes: dict[str, int] = field(default_factory=dict)
     fields: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -219,7 +221,7 @@ def _files_report(
     with pictures.strict(), SurveyedSource.open(listings, options, progress, input) as surveyed:
         opened, infos, target = surveyed.source, surveyed.infos, surveyed.target
         accepted: list[EntryInfo] = []
-        samples = 0
+        samples: Counter[str | None] = Counter()  # by label
         failed: list[EntryInfo | Decoded] = [info for info in infos if info.failure is not None]
         sketches: list[duplicates.Sketch] = []
         tones = reading.SeenTones()
@@ -232,7 +234,7 @@ def _files_report(
                 if not (accepted and accepted[-1] is outcome.info):
                     accepted.append(outcome.info)
                     sketches.append(outcome.measurement)
-                samples += 1
+                samples[outcome.info.entry.label] += 1
                 tones.add(outcome)
                 for name, value in outcome.values.items():
                     values[name].append(value)
@@ -248,7 +250,7 @@ def _files_report(
     report.notes = [*opened.notes, *tones.notes()]
     if accepted:
         report.notes += side_fields.describe_misplaced(opened, (outcome.failure for outcome in failed))
-    report.tiles = samples if target.fit == "tiles" else 0
+    report.tiles = samples.total() if target.fit == "tiles" else 0
     report.pairs = _pairs(accepted, report.rejected)
     report.layouts = [asdict(layout) for layout in recognised]
     report.options = target.as_dict() | ({"input": input or unpaired} if input or unpaired else {})
@@ -260,6 +262,7 @@ def _files_report(
     report.formats = dict(Counter(header.format for header in headers).most_common()) if opened.kind != "array" else {}
     report.transparent = sum(header.transparent for header in headers)
     _count_classes(report, [info.entry.label for info in accepted if info.entry.label is not None])
+    report.tiles_by_class = {name: samples[name] for name in report.classes} if report.tiles else {}
     if options.labels != "none":
         report.notes += labelling.describe_unused(listings, surveyed.classes, [*report.classes])
     if accepted and opened.attributes:
