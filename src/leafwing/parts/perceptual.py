@@ -2,6 +2,9 @@
 
 Johnson, Alahi & Fei-Fei 2016, arXiv:1603.08155; normalised as by Zhang et al. 2018, arXiv:1801.03924, eq. 1, but without weights that
 were fitted to human judgements, so its values are not those of LPIPS.
+
+Images are compared at their own size: of the 32 px that decoders of `fastgan` rebuild at 64 px, lite0's fourth and fifth maps have 2x2
+positions. (Metrics enlarge small images for lite0 first: `metrics.photographs`.)
 """
 
 from __future__ import annotations
