@@ -35,6 +35,17 @@ from leafwing.progress import Reporter
 from leafwing.recipes._recommended import AUGMENT, RECOGNISABLE
 from leafwing.runs import Run
 
+
+class Listener(Reporter):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+
 GOOD = Glance(128, 256, variety=0.93, distance=0.02, grey_distance=0.29, detail=0.06, real_detail=0.07, label_effect=0.8)
 END = Ending(images=6_016, planned=6_000, rounds=1_000, glance=GOOD)
 LOSING = Alarm("critic", health.LOSING, 2_048, 4_096, None, 0.95, 0.9, health.STRONGER_D)
@@ -331,6 +342,26 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 def test_short_trainings_on_photographs_are_named_before_they_begin(spec: DataSpec, images: int, is_short: bool) -> None:
     assert bool(expectation(spec, images, 0)) == is_short
     assert not expectation(spec, images, RECOGNISABLE), "the weights from which it starts have seen as many"
+
+
+@pytest.mark.parametrize(
+    ("recipe", "length", "expected"),
+    [
+        (None, {"images": 8}, "8 images, each picture about 2.0 times; expect blurs"),
+        ("dcgan", {"images": 8}, "8 images, each picture about 2.0 times; expect blurs"),
+        ("dcgan", {"time": 1.0}, "at most 200k images in 1s: --dry-run says how many fit"),
+    ],
+)
+def test_training_begins_with_what_its_length_means(
+    recipe: str | None, length: dict[str, Any], expected: str, tmp_path: Path
+) -> None:
+    (tmp_path / "photos").mkdir()
+    for i in range(4):
+        Image.effect_noise((32, 32), 40 + i).convert("RGB").save(tmp_path / "photos" / f"{i}.png")
+    lines = Listener()
+    small = {"size": 32, "width": 4, "max_width": 8, "latent": 4, "batch": 4, "threads": 1, "device": "cpu"}
+    leafwing.train(tmp_path / "photos", recipe, out=tmp_path / "run", progress=lines, **small, **length)
+    assert sum(line.startswith(expected) for line in lines.lines) == 1
 
 
 def test_a_run_is_looked_at(run: Run) -> None:

@@ -177,20 +177,62 @@ def test_so_few_images_as_were_never_tried_are_named() -> None:
 
 
 def test_the_networks_are_as_wide_as_the_time_allows() -> None:
-    enough = rule.ENOUGH[WIDEST] / rule.HOUR
+    enough = rule.ENOUGH[WIDEST] / rule.HOUR / rule.MARGIN
     assert choose(Facts("images", 5_000), constant(enough * 1.01)).options["width"] == WIDEST
     assert choose(Facts("images", 5_000), constant(enough * 0.99)).options["width"] == NARROWEST
     assert choose(Facts("images", 5_000, images=rule.ENOUGH[WIDEST]), never).options["width"] == WIDEST
 
 
 def test_a_slow_machine_or_a_short_time_gets_small_images() -> None:
-    slow = rule.LEAST / 600 * 0.99
+    slow = rule.LEAST / 600 / rule.MARGIN * 0.99
     facts = Facts("images", 5_000, seconds=600.0, may_shrink=True)
     choice = choose(facts, constant(slow))
     assert choice.settings["size"] == rule.SMALL
     assert "size" not in choose(facts, constant(slow * 1.1)).settings
     assert "size" not in choose(Facts("images", 5_000, seconds=600.0), constant(slow)).settings  # set by the user
     assert "size" not in choose(Facts("images", 5_000, side=32, seconds=600.0, may_shrink=True), constant(slow)).settings
+
+
+def test_thresholds_hold_for_what_is_planned_and_not_for_the_whole_time() -> None:
+    """A twentieth of the time is left for checkpoints and samples, so images that would fill it do not count."""
+    facts = Facts("images", 5_000, may_shrink=True)
+    for least in (rule.LEAST, rule.ENOUGH[WIDEST]):
+        for speed in (least / rule.HOUR * 1.01, least / rule.HOUR / rule.MARGIN * 1.01):
+            choice = choose(facts, constant(speed))
+            assert "size" in choice.settings or choice.settings["images"] >= rule.LEAST
+            assert choice.options["width"] != WIDEST or choice.settings["images"] >= rule.ENOUGH[WIDEST]
+
+
+@pytest.mark.parametrize(("images", "words"), [(20_000, "4.0"), (500_000, "100"), (4_000, "0.8"), (100, "0.02")])
+def test_how_often_each_picture_is_shown(images: int, words: str) -> None:
+    assert rule.repetitions(images, 5_000) == f"each picture about {words} times"
+
+
+def test_the_guide_has_the_numbers_of_the_rule() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "guide" / "commands.md").read_text(encoding="utf-8")
+    section = " ".join(page.partition("### The recommended training")[2].partition("\n## ")[0].split())
+    assert f"{rule.OF_A_CLASS} images of the smallest class" in section
+    assert f"Batches of {rule.BATCH}" in section
+    assert f"{WIDEST}, or {NARROWEST} where fewer than {rule.ENOUGH[WIDEST]:,} images of that width" in section
+    assert f"{rule.SMALL} px if at 64 px fewer than {rule.LEAST:,} images" in section
+    assert f"fewer than {rule.FEW:,} images" in section
+    assert f"at most {rule.MOST // 10**6} million images or {rule.MANY_POINTS // 10**6} million points" in section
+
+
+def test_a_dry_run_of_a_short_training_says_what_keeps_it_from_choosing_size_and_networks(tmp_path: Path) -> None:
+    for i in range(8):
+        Image.effect_noise((64, 64), 50 + i).convert("RGB").save(tmp_path / f"{i}.png")
+    small: dict[str, Any] = {"width": 4, "max_width": 8, "batch": 4, "threads": 1, "precision": "fp32"}
+
+    def hint(recipe: str | None, **values: Any) -> str:
+        expected = commands.forecast(tmp_path, recipe, **small, **values)["expect"]
+        assert expected.startswith(rule.EXPECTATION)
+        return expected.removeprefix(rule.EXPECTATION).removesuffix(", size and networks are chosen for the time")
+
+    assert hint("dcgan", size=32, time=1) == "; without --recipe"
+    assert hint("dcgan", size=64, images=8) == "; without --recipe, --size and --images"
+    assert hint(None, size=64, images=8) == "; without --size and --images"
+    assert hint(None, size=32, time=1) == "", "all that can be chosen is"
 
 
 def test_windows_and_tiles_are_no_smaller_than_by_default(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from leafwing.errors import LeafwingError, StorageError
 from leafwing.metrics.conclusions import MIN_STEPS
 from leafwing.progress import Reporter
 from leafwing.quantities import show_count, show_duration
-from leafwing.recipes._recommended import AUGMENT, CONDITION_SCALE, EXPECTATION, RECOGNISABLE
+from leafwing.recipes._recommended import AUGMENT, CONDITION_SCALE, EXPECTATION, RECOGNISABLE, repetitions
 from leafwing.runs import Run, train_again
 
 if TYPE_CHECKING:
@@ -280,6 +280,21 @@ def expectation(spec: DataSpec, images: int, before: int) -> str:
     The weights from which it starts were trained on `before` images.
     """
     return EXPECTATION if images + before < RECOGNISABLE and is_photographic(spec) and "input" not in spec.fields else ""
+
+
+def describe_length(run: Run, images: int, limit: float | None) -> str:
+    """What a training of so many images means for the data of a run: how often each is shown, and what to expect of it.
+
+    Args:
+        run: the run.
+        images: the number of images to show.
+        limit: the time limit in seconds, if the user has set that and not the number of images; else None.
+    """
+    if limit is not None:
+        return f"at most {show_count(images)} images in {show_duration(limit)}: --dry-run says how many fit"
+    line = f"{show_count(images)} images, {repetitions(images, run.data.used - run.data.held_out)}"
+    expected = expectation(run.spec, images, run.history.before)
+    return f"{line}; {expected}" if expected else line
 
 
 def is_unstable(end: Ending) -> bool:

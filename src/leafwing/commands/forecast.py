@@ -17,6 +17,7 @@ from leafwing.config import History
 from leafwing.errors import InvalidOption
 from leafwing.progress import OnceReporter, Progress, reporter_of
 from leafwing.quantities import show_count
+from leafwing.recipes._recommended import SMALL
 from leafwing.runs import ROOT, Run, refuse_existing
 from leafwing.settings import Settings, non_defaults, split_keywords
 
@@ -54,7 +55,7 @@ def forecast(
     from leafwing.engine.footprint import estimate_footprint
     from leafwing.engine.processes import check_divisible
 
-    reporter, is_named = OnceReporter(reporter_of(progress)), recipe is not None
+    reporter, named, given = OnceReporter(reporter_of(progress)), recipe, chosen
     with isolated(), naming_origin(replay, {**chosen, **hyperparameters}):
         recipe, chosen, hyperparameters, speed = fill_in(source, recipe, chosen, hyperparameters, reporter, replay)
         plan = resolve_training(source, recipe, chosen, hyperparameters, reporter, replay)
@@ -83,8 +84,15 @@ def forecast(
         )
     spec = plan.data_config.spec
     expected = expectation(spec, shown, History(start=start).before)
-    if expected and is_named and shown < schedule.images:
-        expected += "; without --recipe, size and networks are chosen for the time"
+    hindering = {
+        "--recipe": named is not None,
+        "--size": "size" in given and max(spec.height, spec.width) > SMALL,
+        "--images": "images" in given and shown == schedule.images,
+    }
+    if expected and replay is None and "start" not in given and any(hindering.values()):
+        *others, last = (name for name, hinders in hindering.items() if hinders)
+        words = f"{', '.join(others)} and {last}" if others else last
+        expected += f"; without {words}, size and networks are chosen for the time"
     return {
         **plan.config,
         "why": dict(plan.reasons),

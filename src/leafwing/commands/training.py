@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from leafwing import optional
 from leafwing.commands.capacity import check_memory, out_of_memory
-from leafwing.commands.closing import expectation
+from leafwing.commands.closing import describe_length
 from leafwing.commands.feeding import held_out_batches, reload_data, split_data, trained_on_held_out
 from leafwing.commands.first_checks import check_training
 from leafwing.commands.hardware import divide_threads, slow_here
@@ -94,7 +94,7 @@ def train(
         optional.require("tensorboard")
     check_training(source, recipe, values, hyperparameters, replay)
     values = with_start(values, root)
-    is_named = recipe is not None
+    is_named, sets_images = recipe is not None, "images" in values
     with join_processes(ADVICE) as processes, naming_origin(replay, {**values, **hyperparameters}):
         progress = reporter_of(progress) if processes.first else Reporter()
         recipe, values, hyperparameters, _ = fill_in(source, recipe, values, hyperparameters, progress, replay, processes)
@@ -138,8 +138,9 @@ def train(
             f"about quality; words: {guide_page('glossary.md')}"
         )
         images = plan.settings.schedule.images
-        if is_named and (expected := expectation(plan.data.spec, images, run.history.before)):
-            progress.say(f"{show_count(images)} images: {expected}")
+        if is_named or sets_images:
+            limit = None if sets_images else plan.settings.schedule.time
+            progress.say(describe_length(run, images, limit))
         if is_named and plan.settings.schedule.time and (begin := left_out(training.game, 0, images)):
             progress.say(
                 f"the stages of {plan.card.name} follow --images, not --time: other networks begin to be trained after "

@@ -140,7 +140,7 @@ def choose(facts: Facts, speed: Callable[[Choice], float]) -> Choice:
     choice, shown = by_kind(facts), 0
     for width, enough in ENOUGH.items():
         choice = by_kind(facts, width)
-        shown = facts.images or round(speed(choice) * facts.seconds)
+        shown = facts.images or round(speed(choice) * facts.seconds * MARGIN)
         if shown >= enough:
             break
     if shown < LEAST and facts.may_shrink and facts.side > SMALL and facts.images is None:
@@ -213,6 +213,13 @@ def generation(facts: Facts, width: int | None = None) -> Choice:
     return Choice("cgan" if labelled else "dcgan", options, settings, reasons)
 
 
+def repetitions(images: int, pictures: int) -> str:
+    """How often a training of so many images shows each of these pictures (or points), as words."""
+    epochs = images / pictures
+    number = f"{epochs:,.0f}" if epochs >= 10 else f"{epochs:.1f}" if epochs >= 0.1 else f"{epochs:.1g}"
+    return f"each picture about {number} times"
+
+
 def with_length(choice: Choice, facts: Facts, speed: Callable[[Choice], float]) -> Choice:
     """A choice with the number of images, as many as the time allows if the user has not set it, and what follows from it."""
     if facts.images is None:
@@ -228,8 +235,7 @@ def with_length(choice: Choice, facts: Facts, speed: Callable[[Choice], float]) 
             )
         else:
             why = f"{show_duration(facts.seconds)} of training: this machine shows about {show_count(images)} images"
-        epochs = images / facts.pictures
-        why += f", each picture about {epochs:,.{0 if epochs >= 10 else 1}f} times"
+        why += f", {repetitions(images, facts.pictures)}"
         if facts.kind == "images" and images + facts.before < RECOGNISABLE:
             why += f"; {EXPECTATION}"
         elif facts.kind == "images" and images + facts.before < MANY_RECOGNISABLE:
