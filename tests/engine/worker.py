@@ -19,11 +19,12 @@ from torch import Tensor, nn
 from leafwing import networks, recipes
 from leafwing.commands.session import fit_intervals
 from leafwing.engine import Engine, choose
+from leafwing.engine.augmentation import INTERVAL, Augmentation, parse
 from leafwing.engine.batch_norm import SharedBatchNorm, synchronise_batch_norm
 from leafwing.engine.capture import CaptureBackend, Rehearsal, Work
 from leafwing.engine.processes import BUCKET, Processes
 from leafwing.errors import LeafwingError
-from leafwing.game import Batch, Clock, DataSpec
+from leafwing.game import Batch, Clock, DataSpec, Round
 from leafwing.loop import Tick, Training
 from leafwing.runs import Run
 
@@ -160,6 +161,31 @@ def turns_are_not_captured(p: Processes) -> None:
 
     for mine, theirs in zip(weights(CapturesNothing()), weights(None), strict=True):
         assert torch.equal(mine, theirs)
+
+
+def one_probability_of_augmentation_for_all(p: Processes) -> None:
+    """It falls in both, by all images of the updates: the mean sign, .75, is below the target, although that of process 0 is above."""
+    option, planned = parse("ada"), 1_000
+    assert option is not None
+
+    class Observed(Augmentation):
+        def observe(self, r: Round, weight: float = 1.0) -> None:
+            before = self.sign.clone()
+            super().observe(r, weight)
+            if self.observed:
+                self.sign.copy_(before + weight * (1.0 if p.first else 0.5))
+
+    options = recipes.describe("dcgan").resolve({"width": 8, "max_width": 16, "latent": 8, "batch": 8})
+    augmentation = Observed(option, {3}, planned)
+    augmentation.p.fill_(0.5)
+    game = recipes.build("dcgan", recipes.find("dcgan"), DataSpec.images(16, 16), options)
+    engine = Engine(game, choose("cpu", "fp32", 1), processes=p, augmentation=augmentation)
+    images = pictures().repeat(1, 1, 2, 2)[rows(p)]
+    images_shown = INTERVAL * game.batch
+    training = Training(game, lambda images_before, n: Batch(image=images), engine, images=images_shown, batch=game.batch)
+    list(training.ticks(10**9))
+    assert p.gather(augmentation.p[None]).tolist() == pytest.approx([0.5 - images_shown / (planned // 2)] * 2)
+    assert p.gather(augmentation.sign[None]).tolist() == [0, 0]
 
 
 def batch_norm_is_that_of_the_whole_batch(p: Processes) -> None:
@@ -308,6 +334,7 @@ CHECKS: dict[str, Callable[..., None]] = {
         intervals_are_those_of_the_first_process,
         the_first_process_of_a_machine_goes_first,
         turns_are_not_captured,
+        one_probability_of_augmentation_for_all,
     )
 }
 
