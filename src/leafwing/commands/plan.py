@@ -45,6 +45,7 @@ from leafwing.settings import (
 
 if TYPE_CHECKING:
     from leafwing.data import Dataset
+    from leafwing.data.lacking import Accept
     from leafwing.data.locating import Place
     from leafwing.engine import Setup
     from leafwing.engine.augmentation import Augmentation
@@ -101,6 +102,7 @@ def resolve_training(
     progress: Reporter,
     replay: str | Path | Run | None = None,
     processes: Processes | None = None,
+    accept: Accept | None = None,
 ) -> TrainingPlan:
     """Resolves and checks all arguments of a training run. Arguments take precedence over a replayed run, and that over the defaults.
 
@@ -112,6 +114,7 @@ def resolve_training(
         progress: receives messages and progress.
         replay: `run.json` or folder of an earlier run.
         processes: the processes that share the work; None: this one only.
+        accept: what the data must have, asked before any image is read; None: what this recipe needs.
 
     Raises:
         LeafwingError: invalid input.
@@ -191,7 +194,7 @@ def resolve_training(
     inherited = inherited_options(old.data, place) if old else {}
     replaced = {*values, "input_levels"} if "input" in values else {*values}  # also by None, which turns them off
     inherited = {name: value for name, value in inherited.items() if name not in replaced}
-    accept = data_check(card, str(reference), hyperparameters)
+    accept = accept or data_check(card, str(reference), hyperparameters)
     dataset = data.load(place, **{**inherited, **load_options}, progress=progress.report_reading, accept=accept)
     if dataset.spec.points:
         hyperparameters = card.resolve({**old_options, **options}, points=True)

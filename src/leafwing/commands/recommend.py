@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from leafwing import recipes
-from leafwing.commands.plan import build_training, check_before_reading, resolve_training
+from leafwing.commands.plan import build_training, check_before_reading, choose_setup, resolve_training
 from leafwing.commands.speed import MEASURING, measured_speed
 from leafwing.commands.transfer import find_start
 from leafwing.errors import LeafwingError, did_you_mean, nearest
@@ -18,7 +18,7 @@ from leafwing.progress import Reporter
 from leafwing.quantities import show_count, show_duration
 from leafwing.recipes import _recommended as rule
 from leafwing.runs import Run
-from leafwing.settings import READING_OPTIONS, DataSettings, replace_fields
+from leafwing.settings import READING_OPTIONS, DataSettings, HardwareSettings, replace_fields
 
 if TYPE_CHECKING:
     from leafwing.data import Dataset
@@ -92,6 +92,7 @@ def recommend(
     from leafwing.commands.threads import settle_threads
     from leafwing.data.locating import locate
 
+    choose_setup(replace_fields(HardwareSettings(), values))  # raises for what this machine does not have
     reading, before, threads = OnlyProgress(progress), load(), torch.get_num_threads()
     speeds: dict[str, float] = {}
 

@@ -84,7 +84,10 @@ def show(
                 "out", target, f"lies inside {item}, of which it would become an image; name a file elsewhere"
             )
     from leafwing import pictures  # imports torch
+    from leafwing.engine.augmentation import parse
 
+    if augment is not None and parse(augment) is None:
+        raise InvalidOption("augment", augment, "there is nothing to show")
     progress = reporter_of(progress)
     dataset = data.load(place, **reading, progress=progress.report_reading)
     image = _draw(dataset, seed) if augment is None else _draw_augmented(dataset, augment, seed, progress)
@@ -143,8 +146,7 @@ def _draw_augmented(dataset: Dataset, augment: str, seed: int, progress: Reporte
     from leafwing.engine.setup import seeded
 
     augmentation = build_augmentation(augment, dataset.spec, planned=1)
-    if augmentation is None:
-        raise InvalidOption("augment", augment, "there is nothing to show")
+    assert augmentation is not None
     if augmentation.option.kind == "ada":
         augmentation.p.fill_(SHOWN_P)
         progress.say(f"ada: shown with a probability of {SHOWN_P:g} for each change; in training it adapts")

@@ -13,7 +13,7 @@ import msgspec
 
 from leafwing import recipes
 from leafwing.commands.capacity import check_memory
-from leafwing.commands.feeding import pace_of_training
+from leafwing.commands.feeding import check_for_all, data_check, pace_of_training
 from leafwing.commands.first_checks import check_recipe
 from leafwing.commands.real_data import check_samples, too_few
 from leafwing.commands.selection import (
@@ -224,7 +224,7 @@ def resolve_comparison(arguments: Mapping[str, Any], progress: Reporter) -> Comp
     user_settings = check_settings(arguments["settings"], pace)
     import torch
 
-    from leafwing.commands.plan import build_training, resolve_training
+    from leafwing.commands.plan import build_training, check_before_reading, resolve_training
     from leafwing.engine import choose
 
     device = choose(user_settings.pop("device", None) or "auto", "auto", 1).device
@@ -237,8 +237,14 @@ def resolve_comparison(arguments: Mapping[str, Any], progress: Reporter) -> Comp
     compared: dict[str, ComparedRecipe] = {}
     notes = OnceReporter(progress)
     settings, _ = split_keywords({"images": images, "device": "cpu", "precision": "fp32", "threads": 1, **user_settings})
+    cards, reading = list(map(recipes.describe, references)), replace_fields(DataSettings(), settings)
+    for card, reference in zip(cards, references, strict=True):
+        check_before_reading(place, card, reference, options[card.name], reading, None)
+    accept = check_for_all(
+        data_check(card, reference, card.resolve(options[card.name])) for card, reference in zip(cards, references, strict=True)
+    )
     for name, reference in zip(names, references, strict=True):
-        resolved = resolve_training(arguments["source"], reference, settings, options[name], notes)
+        resolved = resolve_training(arguments["source"], reference, settings, options[name], notes, accept=accept)
         training = build_training(resolved)
         if device == "cpu":  # the trainings above are built there
             check_memory(training, resolved.options, notes.warn, recipe=name)
