@@ -60,7 +60,9 @@ def test_excitation_weights_channels_of_a_map_sixteen_times_as_large() -> None:
 @pytest.mark.parametrize(
     ("size", "excited"), [(32, []), (64, [(64, 8)]), (128, [(128, 16), (64, 8)]), (256, [(256, 32), (128, 16), (64, 8)])]
 )
-def test_excitation_in_d_weights_channels_of_a_map_of_an_eighth_of_the_side(size: int, excited: list[tuple[int, int]]) -> None:
+def test_excitation_in_d_weights_channels_of_a_map_of_an_eighth_of_the_side(
+    size: int, excited: list[tuple[int, int]]
+) -> None:
     d = fastgan.Critic(DataSpec.images(size, size, 3), 2, 8, apart=fastgan.APART_D)
     seen: list[tuple[int, int]] = []
     for excitation in d.excitations.values():

@@ -77,9 +77,7 @@ def test_another_file_is_refused(tmp_path: Path) -> None:
         lite0.check_file(path)
 
 
-def test_advice_about_missing_weights_depends_on_who_named_the_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_advice_about_missing_weights_depends_on_who_named_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(LeafwingError, match=r"no_such\.pth: no such file; give the path of "):
         lite0.published_weights(tmp_path / "no_such.pth")
     monkeypatch.setattr(lite0, "weights_file", lambda: tmp_path / "lost.pth")

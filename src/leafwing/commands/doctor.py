@@ -111,7 +111,8 @@ def facts_of_report(report: SourceReport, reading: Mapping[str, Any]) -> Facts:
 
     kind: Kind = "points" if "points" in report.kind else "images"
     if "input" in report.fields or "input" in report.options:
-        kind = "enlarging" if report.options.get("input") in FACTORS else "unpaired" if any("unpaired" in note for note in report.notes) else "pairs"
+        small = report.options.get("input") in FACTORS
+        kind = "enlarging" if small else "unpaired" if any("unpaired" in note for note in report.notes) else "pairs"
     classes = report.tiles_by_class or report.classes
     smallest = min(classes.values()) if len(classes) > 1 else None
     return Facts(kind, report.tiles or report.accepted, smallest=smallest, may_shrink=may_shrink(reading))

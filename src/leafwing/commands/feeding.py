@@ -180,10 +180,10 @@ def data_check(card: Card, reference: str, options: Mapping[str, Value]) -> Acce
 
 def check_for_all(checks: Iterable[Accept | None]) -> Accept:
     """What several recipes need, as one check of the data; those without a check of their own accept all."""
-    own = [check for check in checks if check is not None]
+    asking = [check for check in checks if check is not None]
 
     def accept(spec: DataSpec) -> None:
-        for check in own:
+        for check in asking:
             check(spec)
 
     return accept

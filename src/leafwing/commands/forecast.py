@@ -55,7 +55,7 @@ def forecast(
     from leafwing.engine.footprint import estimate_footprint
     from leafwing.engine.processes import check_divisible
 
-    reporter, named, given = OnceReporter(reporter_of(progress)), recipe, chosen
+    reporter, is_named, by_user = OnceReporter(reporter_of(progress)), recipe is not None, chosen
     with isolated(), naming_origin(replay, {**chosen, **hyperparameters}):
         recipe, chosen, hyperparameters, speed = fill_in(source, recipe, chosen, hyperparameters, reporter, replay)
         plan = resolve_training(source, recipe, chosen, hyperparameters, reporter, replay)
@@ -85,11 +85,11 @@ def forecast(
     spec = plan.data_config.spec
     expected = expectation(spec, shown, History(start=start).before)
     hindering = {
-        "--recipe": named is not None,
-        "--size": "size" in given and max(spec.height, spec.width) > SMALL,
-        "--images": "images" in given and shown == schedule.images,
+        "--recipe": is_named,
+        "--size": "size" in by_user and max(spec.height, spec.width) > SMALL,
+        "--images": "images" in by_user and shown == schedule.images,
     }
-    if expected and replay is None and "start" not in given and any(hindering.values()):
+    if expected and replay is None and "start" not in by_user and any(hindering.values()):
         *others, last = (name for name, hinders in hindering.items() if hinders)
         words = f"{', '.join(others)} and {last}" if others else last
         expected += f"; without {words}, size and networks are chosen for the time"

@@ -3,9 +3,9 @@
 Skip-layer excitation: in G a map weights the channels of one 16 times as large, in D those of one of an eighth of its side. D has
 small decoders, which must reconstruct its input from its maps. For 16 to 256 px, rectangles, 1 to 4 channels.
 
-Theirs have no biases, where here the excitations, the scores and the convolutions that end in pictures have them. Their D has half as
-many channels at 64 px and above, and halves those of its last map before the scores; the blocks of its second view are one convolution,
-where here they are those of the first view, with two and the averaged map beside them.
+Theirs have no biases, where here the excitations, the scores and the convolutions that end in pictures have them. Their D has half
+as many channels at 64 px and above, and halves those of its last map before the scores; the blocks of its second view are one
+convolution, where here they are those of the first view, with two and the averaged map beside them.
 """
 
 from __future__ import annotations
@@ -145,8 +145,9 @@ class Critic(nn.Module):
         data: format of the images.
         width: channels at 128 px, twice as many at 64 px, and so on.
         max_width: maximum number of channels in any layer.
-        apart: levels between a map and the smaller one that it excites. With `APART_D` one map is excited at 64 px, two at 128 px, three
-            at 256 px as in the authors' code, and none below. The default is that of former versions of the recipe, which leave it out.
+        apart: levels between a map and the smaller one that it excites. With `APART_D` one map is excited at 64 px, two at 128 px,
+            three at 256 px as in the authors' code, and none below. The default is that of former versions of the recipe, which
+            leave it out.
     """
 
     def __init__(self, data: DataSpec, width: int, max_width: int = 1024, *, apart: int = APART) -> None:

@@ -7,8 +7,8 @@ memorising them. Both networks see images through DiffAugment (`--augment`) with
 learns to draw its grey rectangles (docs/results/small-data.md). There the distance of rebuilt images is LPIPS, summed over the batch;
 here it is that of EfficientNet-lite0's features if its package is installed, else L1, and the mean: their weight for a batch of 8
 would be `rebuild=8`. Their D has a third decoder, of the second view, and one quarter for a batch; here each image has its own. Their
-networks are for 256 to 1024 px; here they begin at the size of the images, so that excitations begin at 64 px, and the second view of D
-is the image at half the size. Further differences: `networks/fastgan.py`.
+networks are for 256 to 1024 px; here they begin at the size of the images, so that excitations begin at 64 px, and the second view of
+D is the image at half the size. Further differences: `networks/fastgan.py`.
 """
 
 from typing import Literal

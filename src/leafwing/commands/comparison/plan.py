@@ -241,7 +241,8 @@ def resolve_comparison(arguments: Mapping[str, Any], progress: Reporter) -> Comp
     for card, reference in zip(cards, references, strict=True):
         check_before_reading(place, card, reference, options[card.name], reading, None)
     accept = check_for_all(
-        data_check(card, reference, card.resolve(options[card.name])) for card, reference in zip(cards, references, strict=True)
+        data_check(card, reference, card.resolve(options[card.name]))
+        for card, reference in zip(cards, references, strict=True)
     )
     for name, reference in zip(names, references, strict=True):
         resolved = resolve_training(arguments["source"], reference, settings, options[name], notes, accept=accept)
