@@ -359,7 +359,7 @@ def test_training_begins_with_what_its_length_means(
     for i in range(4):
         Image.effect_noise((32, 32), 40 + i).convert("RGB").save(tmp_path / "photos" / f"{i}.png")
     lines = Listener()
-    small = {"size": 32, "width": 4, "max_width": 8, "latent": 4, "batch": 4, "threads": 1, "device": "cpu"}
+    small: dict[str, Any] = {"size": 32, "width": 4, "max_width": 8, "latent": 4, "batch": 4, "threads": 1, "device": "cpu"}
     leafwing.train(tmp_path / "photos", recipe, out=tmp_path / "run", progress=lines, **small, **length)
     assert sum(line.startswith(expected) for line in lines.lines) == 1
 

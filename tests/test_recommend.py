@@ -523,14 +523,14 @@ def test_what_this_machine_does_not_have_is_said_before_images_are_read(
 def test_the_doctor_takes_a_folder_of_inputs_for_inputs_of_the_same_size(word: str, tmp_path: Path) -> None:
     """Only inputs that are derived at a low resolution are smaller; files are read at the size of the images, whatever their name."""
     source = write(tmp_path / "photos", {word: 4, "high": 4})
-    reading = {"size": 16, "input": word}
+    reading: dict[str, Any] = {"size": 16, "input": word}
     facts = recommend.facts_of(source, reading, {}, Reporter())
     assert facts.kind == facts_of_report(examine(source, **reading), reading).kind == "pairs"
 
 
 def test_the_doctor_counts_the_tiles_of_a_class_as_training_does(tmp_path: Path) -> None:
     source = write(tmp_path / "photos", {"many": 3, "few": 2})
-    reading = {"size": 4, "fit": "tiles"}
+    reading: dict[str, Any] = {"size": 4, "fit": "tiles"}
     report = examine(source, **reading)
     assert (report.classes, report.tiles_by_class) == ({"few": 2, "many": 3}, {"few": 32, "many": 48})
     assert recommend.facts_of(source, reading, {}, Reporter()).smallest == facts_of_report(report, reading).smallest == 32
