@@ -1,9 +1,9 @@
 """The command line, `leafwing <command>`: translates arguments into one call of `commands`. No other logic, and no torch at start-up.
 
 There is one file per command, loaded when needed. Results go to standard output (with --json one document and nothing else), progress
-and messages to standard error. Exit codes: 0 success; 2 invalid input, or out of memory; 3 training diverged or was stopped as unhealthy; 4 cannot
-write; 5 another process was lost; 6 the time was up before the last image (--or-resume); 130 stopped by Ctrl-C or another signal,
-training after a checkpoint.
+and messages to standard error. Exit codes: 0 success; 2 invalid input, or out of memory; 3 training diverged or was stopped as
+unhealthy; 4 cannot write; 5 another process was lost; 6 the time was up before the last image (--or-resume); 130 stopped by Ctrl-C or
+another signal, training after a checkpoint.
 """
 
 from __future__ import annotations
