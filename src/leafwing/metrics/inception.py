@@ -234,7 +234,11 @@ def inception(weights: str | Path | None = None, *, url: str = URL, sha256: str 
 
 
 def read(path: Path) -> dict[str, Tensor]:
-    """The tensors of a weight file, by name, without executing any code in it."""
+    """The tensors of a weight file, by name, without executing any code in it.
+
+    Raises:
+        LeafwingError: the file is missing, damaged, or contains anything but tensors.
+    """
     if not path.is_file():
         raise InvalidOption("weights", path, "no such file")
     try:
@@ -245,9 +249,11 @@ def read(path: Path) -> dict[str, Tensor]:
         else:
             tensors = torch.load(path, weights_only=True, map_location="cpu")
         return {str(name): value.float() for name, value in tensors.items() if isinstance(value, Tensor)}
-    except Exception as error:  # torch raises many types for a damaged file
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise LeafwingError(f"{path}: cannot read the weight file: {reason}") from None
+    except Exception:  # torch raises many types for a damaged file, and its words advise loading without checks
+        raise LeafwingError(
+            f"{path}: cannot read the weight file: it is damaged, or not a file of tensors alone, and was not loaded. Copy or download "
+            f"it again (expected file: {FILE})"
+        ) from None
 
 
 def public_weights(url: str = URL, sha256: str = SHA256) -> Path:
