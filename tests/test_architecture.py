@@ -48,7 +48,7 @@ ARROWS: dict[str, set[str]] = {
     "sprites": {"fields", "errors", "own"},
     "engine": {"game", "errors", "machine", "pixels", "parts", "quantities", "own"},
     "loop": {"game", "errors", "engine"},
-    "config": {"recipes", "game", "fields", "files", "settings"},
+    "config": {"recipes", "game", "fields", "files", "quantities", "settings", "errors"},
     "runs": {"calls", "config", "recipes", "game", "files", "weights_file", "errors", "quantities", "settings", "notebook"},
     "latents": {"game", "parts", "errors", "pixels"},
     "pictures": {"game", "fields", "layout", "films", "files", "errors", "machine", "pixels"},

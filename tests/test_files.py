@@ -101,6 +101,25 @@ def test_another_file_that_is_missing_is_not_the_folder(tmp_path: Path) -> None:
         (tmp_path / "picture.png").read_bytes()
 
 
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(errno.ENOSPC, "full"), "full. Files saved earlier are intact: free some disk space"),
+        (
+            OSError(errno.EROFS, "read-only"),
+            "read-only. Files saved earlier are intact: make the folder writable, or choose another",
+        ),
+        (OSError(errno.ENAMETOOLONG, "too long"), "too long. Files saved earlier are intact"),
+        (OSError("no error of the system"), "no error of the system. Files saved earlier are intact"),
+    ],
+)
+def test_only_a_full_disk_is_called_full(error: OSError, words: str) -> None:
+    with pytest.raises(StorageError) as caught, files.storage("x"):
+        raise error
+    assert str(caught.value).startswith(f"cannot write x: {words}")
+    assert ("space" in str(caught.value)) == (error.errno == errno.ENOSPC)
+
+
 def test_other_errors_pass_through() -> None:
     with pytest.raises(ValueError, match="mine"), files.storage("x"):
         raise ValueError("mine")

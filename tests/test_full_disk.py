@@ -221,6 +221,34 @@ def test_a_folder_that_is_lost_while_training_is_a_storage_error(
     check_folder(folder if damage == "read-only" else tmp_path / "elsewhere")
 
 
+@pytest.mark.parametrize("name", ["log.jsonl", "run.json", "resume.pt", "weights-000000016.safetensors", "samples"])
+def test_a_file_that_is_taken_away_while_training_is_no_loss(
+    tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """A log is not begun anew in the middle; everything else is written again, or was of use for an earlier checkpoint only."""
+    folder, log = tmp_path / "run", Run.log
+
+    def log_once(run: Run, record: Any) -> None:
+        log(run, record)
+        if record["images"] == 24:
+            (folder / name).rename(tmp_path / "elsewhere")
+
+    monkeypatch.setattr(Run, "log", log_once)
+    if name == "log.jsonl":
+        with pytest.raises(StorageError, match=r"log\.jsonl was taken away while training: put it back, .*leafwing resume"):
+            leafwing.train("ring", out=folder, **TINY)
+        (tmp_path / "elsewhere").rename(folder / name)
+        monkeypatch.undo()
+        leafwing.resume(folder, progress=False)
+        assert [record["images"] for record in Run(folder).records()] == [8, 16, 24, 32, 40, 48]
+    else:
+        leafwing.train("ring", out=folder, **TINY)
+    check_folder(folder)
+    assert same_weights(folder, trained)
+    assert Run(folder).config["schedule"] == Run(trained).config["schedule"]
+    assert [*Run(folder).sheets()] == ([32, 48] if name == "samples" else [0, 32, 48])
+
+
 @pytest.mark.parametrize("damage", ["read-only", "taken away", "read-only from the start"])
 def test_a_comparison_whose_folder_is_lost_ends_with_a_sentence(
     tmp_path: Path, children: FakeWorkers, monkeypatch: pytest.MonkeyPatch, damage: str

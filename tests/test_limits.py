@@ -181,7 +181,7 @@ def test_nested_json_is_an_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["5", "[" * 5_000, '{"images": "8"}', '{"images": 8, "images_per_second": [1]}', "[[1, 2]]"]
+    "line", ["5", "[" * 5_000, '{"images": "8"}', '{"images": 8, "images_per_second": [1]}', "[[1, 2]]", '{"images": NaN}']
 )
 def test_progress_of_a_comparison_does_not_depend_on_a_valid_log(tmp_path: Path, line: str) -> None:
     (tmp_path / "log.jsonl").write_text(f'{{"images": 4}}\n{line}\n')

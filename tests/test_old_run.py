@@ -40,7 +40,7 @@ def test_an_old_log_is_read_by_its_present_names(tmp_path: Path) -> None:
     still = {"kind": "still", "about": "the weights of G have stopped changing", "since": 48}
     signals = {"echo": 0.5, "held": 0.6, "variety": 0.9}
     with (run.folder / "log.jsonl").open("a") as log:
-        log.write(json.dumps({"images": 80, "costs": {}, "health": signals, "alarms": [still]}) + "\n")
+        log.write(json.dumps({"images": 80, "costs": {}, "round": 10, "health": signals, "alarms": [still]}) + "\n")
     run.log({"images": 96, "losses": {"D/adversarial": 1.0}})
     *_, old, new = run.records()
     assert old["health"] == {"conditional_variety": 0.5, "held_out_separation": 0.6, "variety": 0.9}

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
 import leafwing
 from bare_run import create
 from leafwing.commands.reel import spread
+from leafwing.errors import LeafwingError
 from leafwing.progress import Reporter
 
 
@@ -27,6 +30,36 @@ from leafwing.progress import Reporter
 def test_grids_are_about_evenly_spaced(images: list[int], shown: list[int]) -> None:
     paths = [Path(f"{number:09d}.png") for number in images]
     assert [int(path.stem) for path in spread(paths)] == shown
+
+
+def damaged(path: Path, how: str) -> None:
+    """Replaces a sample grid by one that cannot be read."""
+    content = path.read_bytes()
+    path.unlink()
+    if how == "a pipe":
+        os.mkfifo(path)
+    else:
+        path.write_bytes({"no picture": b"x", "empty": b"", "cut": content[: len(content) // 2]}[how])
+
+
+@pytest.mark.parametrize("how", ["no picture", "empty", "cut", "a pipe"])
+@pytest.mark.parametrize("place", [1, 2])
+@pytest.mark.parametrize("kind", ["webp", "mp4"])
+def test_a_damaged_grid_is_named(tmp_path: Path, how: str, place: int, kind: str) -> None:
+    """Also one that is read while the film is written, which is no fault of the disk."""
+    if kind == "mp4":
+        pytest.importorskip("av")
+    if how == "a pipe" and not hasattr(os, "mkfifo"):
+        pytest.skip("needs named pipes")
+    run, noise = create(root=tmp_path), np.random.default_rng(0)
+    for number in range(3):
+        Image.fromarray(noise.integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(run.samples / f"{number:09d}.png")
+    damaged(run.samples / f"{place:09d}.png", how)
+    words = "not a file" if how == "a pipe" else "; delete it, or restore it from a copy"
+    with pytest.raises(LeafwingError, match=rf"samples/{place:09d}\.png.*{words}") as caught:
+        leafwing.reel(run, out=tmp_path / f"film.{kind}", progress=False)
+    assert caught.value.exit_code == 2
+    assert not [*tmp_path.glob("*film*")]
 
 
 def test_a_reel_says_how_many_grids_it_shows_if_not_all(tmp_path: Path) -> None:

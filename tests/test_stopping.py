@@ -79,6 +79,7 @@ def scripted(
         measures = stopping.STOP_MEASURES[metrics[0]]
         name = measures[0 if variety or default else -1]
         row = {"metric": name, "by": metrics[0], "images": checkpoint, "value": number, "better": better}
+        row |= {"run": "run", "n": 8, "low": None, "high": None}
         row |= {"fingerprint": network, "protocol": {"network": network}}
         row |= {"variety": variety[checkpoint // 8 - 1]} if variety else {}
         with (folder / "metrics.jsonl").open("a") as file:

@@ -302,7 +302,9 @@ def test_a_roll_back_removes_metrics_and_grids_of_later_checkpoints(
 
     def noting(monitor: Monitor, tick: Any) -> dict[str, Any]:
         if not monitor.roll_backs and tick.clock.images == 192:
-            rows = [{"metric": "modes", "images": images, "value": 1.0} for images in (96, 128)]
+            row = {"metric": "modes", "by": "modes", "run": "run", "n": 8, "value": 1.0, "low": None, "high": None}
+            row |= {"better": "higher", "protocol": {}, "fingerprint": ""}
+            rows = [row | {"images": images} for images in (96, 128)]
             (monitor.run.folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
             (monitor.run.samples / "000000128.png").write_bytes(b"")
             monitor.run.update(best=BestCheckpoint(128, "modes", 1.0))

@@ -1,16 +1,22 @@
-"""The content of `run.json`: its sections as classes, and reading them from plain JSON; lines of logs; files of earlier versions."""
+"""The content of `run.json`: its sections as classes, and reading them from plain JSON; lines of logs and of results; files of earlier
+versions."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Required, TypedDict
+from typing import Annotated, Any, Literal, Required, TypedDict
+
+from msgspec import Meta
 
 from leafwing import files
+from leafwing.errors import LeafwingError
 from leafwing.fields import Attributes, Field, Image, Label, Vector, from_dict
 from leafwing.files import Typed
 from leafwing.game import DataSpec
+from leafwing.quantities import LARGEST, LONGEST
 from leafwing.recipes import Value
 from leafwing.settings import (
     SECTIONS,
@@ -20,8 +26,15 @@ from leafwing.settings import (
     OutputSettings,
     Schedule,
     TransferSettings,
+    all_settings,
 )
 
+Natural = Annotated[int, Meta(ge=0, le=LARGEST)]
+Positive = Annotated[int, Meta(ge=1, le=LARGEST)]
+Finite = Annotated[float, Meta(ge=-sys.float_info.max, le=sys.float_info.max)]
+Seconds = Annotated[float, Meta(ge=0, le=LONGEST)]
+"""Numbers in files."""
+DAMAGED_LINE = "restore the file from a copy, or delete the line"
 SAVED = ("schedule", "critic", "transfer", "watching", "folder", "machine")
 """The sections of settings in `run.json`. How images are read is in its section `data`, as it was resolved."""
 
@@ -30,17 +43,17 @@ SAVED = ("schedule", "critic", "transfer", "watching", "folder", "machine")
 class BestCheckpoint:
     """The best checkpoint so far, and the metric that decided."""
 
-    images: int
+    images: Natural
     metric: str
-    value: float | None
+    value: Finite | None
 
 
 @dataclass(frozen=True)
 class ThreadChange:
     """A change of the number of CPU threads during training."""
 
-    images: int
-    threads: int
+    images: Natural
+    threads: Positive
 
 
 @dataclass(frozen=True)
@@ -53,9 +66,9 @@ class DataChange:
         samples: number of its samples.
     """
 
-    images: int
+    images: Natural
     fingerprint: str
-    samples: int
+    samples: Natural
 
 
 @dataclass(frozen=True)
@@ -71,11 +84,11 @@ class Start:
     """
 
     folder: str
-    images: int
+    images: Natural
     sha256: str
-    loaded: int
-    of: int
-    before: int = 0
+    loaded: Natural
+    of: Natural
+    before: Natural = 0
 
 
 @dataclass(frozen=True)
@@ -88,7 +101,7 @@ class OptionChange:
         after: their values from then on.
     """
 
-    images: int
+    images: Natural
     before: dict[str, Value]
     after: dict[str, Value]
 
@@ -125,15 +138,15 @@ class History:
     thread_changes: tuple[ThreadChange, ...] = ()
     open_intervals: tuple[str, ...] = ()
     derived_intervals: tuple[str, ...] = ()
-    intervals_since: int = 0
+    intervals_since: Natural = 0
     stop_features: str | None = None
-    planned: int = 0
+    planned: Natural = 0
     data_changes: tuple[DataChange, ...] = ()
     start: Start | None = None
     option_changes: tuple[OptionChange, ...] = ()
     trained_on_held_out: bool = False
-    no_improvement: int = 0
-    processes: int = 1
+    no_improvement: Natural = 0
+    processes: Positive = 1
 
     @property
     def before(self) -> int:
@@ -168,13 +181,13 @@ class DataConfig:
     source: str
     options: dict[str, Any]
     fingerprint: str
-    samples: int
-    rejected: int
-    duplicates: int | None = None
-    held_out: int = 0
+    samples: Natural
+    rejected: Natural
+    duplicates: Natural | None = None
+    held_out: Natural = 0
     held_out_by: str | None = None
-    labelled: int | None = None
-    labelled_seed: int | None = None
+    labelled: Natural | None = None
+    labelled_seed: Natural | None = None
     spec: DataSpec
     examples: dict[str, list[Any]] | None = None
     parts: dict[str, str] | None = None
@@ -266,27 +279,105 @@ def upgrade_config(config: dict[str, Any]) -> dict[str, Any]:
 class LogRecord(TypedDict, total=False):
     """A line of `log.jsonl`, as far as commands read it."""
 
-    images: Required[int]
-    seconds: float
-    images_per_second: float
-    losses: dict[str, float]
-    health: dict[str, Any]
+    images: Required[Natural]
+    seconds: Seconds
+    images_per_second: Finite
+    losses: dict[str, Finite]
+    round: Natural
+    translates: bool
+    diverged: str
     alarms: list[dict[str, Any]]
     rolled_back: dict[str, Any]
 
 
+class CheckRecord(LogRecord, total=False):
+    """One that was written at a health check."""
+
+    health: Required[dict[str, Finite | None]]
+    losses: Required[dict[str, Finite]]
+    round: Required[Natural]
+
+
+class StoredScale(TypedDict):
+    """The scale of a number, see `metrics.scale.Scale.of`."""
+
+    real: Finite | None
+    noise: Finite | None
+    others: Literal["training images", "other real images", "halves"]
+    n_real: Natural
+    n_others: Natural
+    n_noise: Natural
+
+
 class MetricRow(TypedDict, total=False):
-    """A line of `metrics.jsonl`, as far as commands read it."""
+    """A line of `metrics.jsonl`, as far as commands read it; all versions have written the required keys."""
 
     metric: Required[str]
-    images: Required[int]
-    value: Required[float | None]
-    low: float | None
-    high: float | None
-    better: str
-    by_class: dict[str, float]
-    protocol: dict[str, Any]
-    fingerprint: str
+    by: Required[str]
+    run: Required[str]
+    images: Required[Natural]
+    n: Required[Natural]
+    value: Required[Finite | None]
+    low: Required[Finite | None]
+    high: Required[Finite | None]
+    better: Required[str]
+    protocol: Required[dict[str, Any]]
+    fingerprint: Required[str]
+    by_class: dict[str, Finite]
+    variety: Finite
+    scale: StoredScale | None
+    verdict: str
+    words: str
+    page: str
+    report: str
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The lines of a `log.jsonl` in the present format, without a last line that is incomplete because the process was killed.
+
+    Raises:
+        LeafwingError: another line is damaged; the message names it.
+    """
+    lines = files.json_lines(path)
+    records = []
+    for number, _, plain in lines:
+        if plain is None and number != lines[-1].number:
+            raise LeafwingError(f"{path}, line {number}: not a JSON object; {DAMAGED_LINE}")
+        if plain is not None:
+            section = f"line {number}"
+            files.convert(path, plain.get("health", {}), dict[str, Any], f"{section}.health", DAMAGED_LINE)
+            files.convert(path, plain.get("alarms", []), list[dict[str, Any]], f"{section}.alarms", DAMAGED_LINE)
+            record = upgrade_record(plain)
+            files.convert(path, record, CheckRecord if "health" in record else LogRecord, section, DAMAGED_LINE)
+            records.append(record)
+    return records
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The rows of a `metrics.jsonl`, oldest first, without lines that are incomplete because a process was killed.
+
+    Raises:
+        LeafwingError: a line is damaged in another way; the message names it.
+    """
+    lines = files.json_lines(path)
+    for line in lines:
+        if line.row is not None:
+            files.convert(path, line.row, MetricRow, f"line {line.number}", DAMAGED_LINE)
+        elif not line.is_cut and line is not lines[-1]:
+            raise LeafwingError(f"{path}, line {line.number}: not a JSON object; {DAMAGED_LINE}")
+    return [line.row for line in lines if line.row is not None]
+
+
+def check_bounds(path: Path, config: Config) -> None:
+    """Raises LeafwingError for a number among the settings of a `run.json` that no option may have."""
+    for name, setting in all_settings().items():
+        if setting.section not in SAVED or setting.bounds is None:
+            continue
+        value, (least, most) = getattr(getattr(config, setting.section), name), setting.bounds
+        if value is not None and not least <= value <= most:
+            raise LeafwingError(
+                f"{path}: {setting.section}.{name}: {value} is not from {least} to {most:,}; {files.RESTORE}"
+            )
 
 
 RENAMED_SIGNALS = {"echo": "conditional_variety", "held": "held_out_separation"}

@@ -4,6 +4,7 @@ JSON that is checked against a type; checksums of what is in the cache."""
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -15,13 +16,19 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, count
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from leafwing.errors import LeafwingError, StorageError
 
 BLOCK = 4 << 20
 """Bytes of a file that a checksum covers."""
 RESTORE = "the file is incomplete or was edited: restore it from a copy"
+ADVICE = {
+    (errno.ENOSPC, errno.EDQUOT): "free some disk space",
+    (errno.EACCES, errno.EPERM, errno.EROFS): "make the folder writable, or choose another one",
+    (errno.EIO,): "the disk or its connection may be damaged",
+}
+"""What to do about errors of the system, by their numbers."""
 PLAIN = {*string.ascii_letters, *string.digits, *"_.-"}
 """The ASCII characters of `file_name`."""
 LONGEST = 180
@@ -31,7 +38,7 @@ Typed = TypeVar("Typed")
 
 @contextlib.contextmanager
 def storage(what: str) -> Iterator[None]:
-    """Converts an OSError into a StorageError that names the file and says what to do."""
+    """Converts an OSError into a StorageError that names the file and says what to do, if the system says why."""
     try:
         yield
     except OSError as error:
@@ -39,9 +46,9 @@ def storage(what: str) -> Iterator[None]:
             raise StorageError(
                 f"cannot write {what}: its folder does not exist. If it was moved or renamed, go on with it where it is now"
             ) from error
-        reason = error.strerror or str(error)
+        advice = next((f": {advice}" for numbers, advice in ADVICE.items() if error.errno in numbers), "")
         raise StorageError(
-            f"cannot write {what}: {reason}. Files saved earlier are intact: free some disk space or fix the folder's permissions"
+            f"cannot write {what}: {error.strerror or str(error)}. Files saved earlier are intact{advice}"
         ) from error
 
 
@@ -270,17 +277,35 @@ def unused(folder: Path, name: str, ending: str = "") -> Path:
     return next(path for each in names if not (path := folder / f"{each}{ending}").exists())
 
 
-def json_lines(path: Path) -> list[tuple[int, dict[str, Any] | None]]:
-    """The lines of a file with one JSON object per line, with their numbers from 1; None for a line that is none.
+class JsonLine(NamedTuple):
+    """A line of a file with one JSON object per line.
 
-    Empty lines are left out. A missing file has no lines.
+    Args:
+        number: of the line, from 1.
+        text: the line as it is.
+        row: the object; None if the line is none.
     """
+
+    number: int
+    text: str
+    row: dict[str, Any] | None
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether it is the beginning of an object only, as a killed process or a full disk leaves it."""
+        outside = re.sub(r'"(?:[^"\\]|\\.)*"', "", self.text)  # of complete strings
+        is_begun = self.text.startswith("{") and ('"' in outside or outside.count("{") > outside.count("}"))
+        return self.row is None and is_begun
+
+
+def json_lines(path: Path) -> list[JsonLine]:
+    """The lines of a file with one JSON object per line. Empty lines are left out. A missing file has no lines."""
     require_file(path)
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         return []
-    lines: list[tuple[int, dict[str, Any] | None]] = []
+    lines: list[JsonLine] = []
     # Not splitlines, which also splits at characters that texts may contain.
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
@@ -288,5 +313,5 @@ def json_lines(path: Path) -> list[tuple[int, dict[str, Any] | None]]:
                 row = parse_json(line)
             except ValueError:
                 row = None
-            lines.append((number, row if isinstance(row, dict) else None))
+            lines.append(JsonLine(number, line, row if isinstance(row, dict) else None))
     return lines

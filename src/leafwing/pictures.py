@@ -22,6 +22,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from leafwing import fields, files, films
+from leafwing.errors import LeafwingError
 from leafwing.fields import Field
 from leafwing.game import DataSpec
 from leafwing.layout import (
@@ -400,6 +401,24 @@ def in_rows(cells: Sequence[Item], columns: int) -> list[Sequence[Item]]:
     return [cells[start : start + columns] for start in range(0, len(cells), columns)]
 
 
+def read_sheet(path: Path) -> Image.Image:
+    """A picture that training or an evaluation has written, such as a sample grid.
+
+    Raises:
+        LeafwingError: it cannot be read, or is damaged.
+    """
+    files.require_file(path)
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            image.load()
+            return image
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow raises many types for a damaged file
+        reason = getattr(error, "strerror", None) or "damaged, or not a PNG picture"
+        raise LeafwingError(f"{path}: {reason}; delete it, or restore it from a copy") from None
+
+
 def reel(
     frames: Sequence[Path],
     captions: Sequence[str],
@@ -422,11 +441,10 @@ def reel(
         How its size differs from that of the images, see `films.write`, and that it lasts longer than requested; empty if neither.
 
     Raises:
-        LeafwingError: another file type, or PyAV, which .mp4 needs, is not installed.
+        LeafwingError: another file type, PyAV, which .mp4 needs, is not installed, or an image is damaged.
     """
     films.require(out)
-    with Image.open(frames[-1], formats=["PNG"]) as last:
-        width, height = last.size
+    width, height = read_sheet(frames[-1]).size
     longer = max(width, height)
     ratio = REEL / longer if longer > REEL else max(1, SMALL // longer)
     if size:
@@ -443,7 +461,6 @@ def _captioned(path: Path, text: str, box: tuple[int, int], is_smooth: bool) -> 
     """An image of a reel: a file fitted into this width and height, which margins make even for films, with a caption below."""
     width, height = (side + side % 2 for side in box)
     sheet = Image.new("RGB", (width, height + LINE), PAPER)
-    with Image.open(path, formats=["PNG"]) as frame:
-        sheet.paste(fit(flat(frame), *box, is_smooth))
+    sheet.paste(fit(flat(read_sheet(path)), *box, is_smooth))
     write_lines(ImageDraw.Draw(sheet), (GAP, height), [text])
     return sheet

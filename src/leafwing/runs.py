@@ -25,14 +25,13 @@ from typing import Any, TypedDict, cast
 
 from leafwing import files, notebook, recipes, weights_file
 from leafwing.calls import checked_methods
-from leafwing.config import SAVED, Config, DataConfig, LogRecord, MetricRow, convert_json, upgrade_config, upgrade_record
+from leafwing.config import SAVED, Config, DataConfig, check_bounds, convert_json, read_log, read_metrics, upgrade_config
 from leafwing.errors import InvalidOption, LeafwingError, StorageError, nearest
 from leafwing.game import Clock, Game, Recipe
 from leafwing.quantities import count
 from leafwing.settings import Settings
 
 ROOT = "runs"
-DAMAGED_LINE = "restore the file from a copy, or delete the line"
 METRICS, LABORATORY, TRANSLATIONS, OUTPUTS = "metrics.jsonl", "explore", "translations", "outputs"
 """The file with the results of `evaluate`, and the folders of `explore`, of `translate`, and of `sample`, `walk` and `reel`."""
 
@@ -74,6 +73,7 @@ class Run:
                 f"{path}: incomplete or edited ({type(error).__name__}: {error}); restore it from a copy"
             ) from None
         config = convert_json(path, self.config, Config)
+        check_bounds(path, config)
         self.recipe, self.data, self.spec = config.recipe, config.data, config.data.spec
         self.options = recipes.current_options(config.recipe, self.folder / "recipe.py", config.options)
         self.config["options"] = self.options
@@ -204,43 +204,36 @@ class Run:
     # --- logs and metrics ----------------------------------------------------------------------------------------------
 
     def log(self, record: Mapping[str, Any]) -> None:
-        """Appends a line to `log.jsonl`."""
-        with files.storage(str(self.folder / "log.jsonl")), (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
+        """Appends a line to `log.jsonl`.
+
+        Raises:
+            StorageError: it cannot be written, or is not there any more: a new one would begin in the middle.
+        """
+        path = self._require_log()
+        with files.storage(str(path)), path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
 
-    def records(self) -> list[dict[str, Any]]:
-        """The lines of `log.jsonl` in the present format, without a last line that is incomplete because the process was killed.
-
-        Raises:
-            LeafwingError: another line is damaged; the message names it.
-        """
+    def _require_log(self) -> Path:
+        """The file `log.jsonl`; raises StorageError if it is missing in the folder."""
         path = self.folder / "log.jsonl"
-        lines = files.json_lines(path)
-        records = []
-        for number, plain in lines:
-            if plain is None and number != lines[-1][0]:
-                raise LeafwingError(f"{path}, line {number}: not a JSON object; {DAMAGED_LINE}")
-            if plain is not None:
-                files.convert(path, plain, LogRecord, f"line {number}", DAMAGED_LINE)
-                records.append(upgrade_record(plain))
-        return records
+        if self.folder.is_dir() and not path.exists():
+            raise StorageError(f"{path} was taken away while training: put it back, or go on with a log that begins here")
+        return path
 
-    def truncate_log(self, images: int) -> None:
-        """Removes the log lines after a checkpoint, which training from there writes again."""
-        records = [record for record in self.records() if record["images"] <= images]
-        files.write(self.folder / "log.jsonl", "".join(json.dumps(record) + "\n" for record in records))
+    def records(self) -> list[dict[str, Any]]:
+        """The lines of `log.jsonl`, none if it is missing; see `config.read_log`."""
+        return read_log(self.folder / "log.jsonl")
+
+    def truncate_log(self, images: int) -> bool:
+        """Removes the log lines after a checkpoint, which training from there writes again; returns whether the log was missing."""
+        path = self.folder / "log.jsonl"
+        is_missing, records = not path.exists(), [record for record in self.records() if record["images"] <= images]
+        files.write(path, "".join(json.dumps(record) + "\n" for record in records))
+        return is_missing
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The rows of `metrics.jsonl`, oldest first, without lines that are incomplete because a process was killed.
-
-        Raises:
-            LeafwingError: a line is damaged in another way; the message names it.
-        """
-        path = self.folder / METRICS
-        lines = [(number, plain) for number, plain in files.json_lines(path) if plain is not None and "metric" in plain]
-        for number, plain in lines:
-            files.convert(path, plain, MetricRow, f"line {number}", DAMAGED_LINE)
-        return [plain for _, plain in lines]
+        """The rows of `metrics.jsonl`, none if it is missing; see `config.read_metrics`."""
+        return read_metrics(self.folder / METRICS)
 
     def add_metrics(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Appends rows to `metrics.jsonl`, on a new line even if the last line is incomplete because the process was killed.
@@ -264,8 +257,9 @@ class Run:
         """Removes everything that belongs to later weights, because training will write other weights there.
 
         That is weights, copies of `resume.pt`, progress sheets, translations, metrics, laboratory results, and log lines. What is in
-        `outputs` stays.
+        `outputs` stays, and so do lines of metrics that cannot be read.
         """
+        self._require_log()
         later = re.compile(r"(?:weights-|resume-|memorisation-)?(\d{9,})(?:[-.].*)?")
         parents = (self.folder, self.samples, self.folder / LABORATORY, self.folder / TRANSLATIONS)
         for path in [path for parent in parents if parent.is_dir() for path in parent.iterdir()]:
@@ -273,8 +267,10 @@ class Run:
             if match and int(match[1]) > images:
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         if any(row["images"] > images for row in self.metrics()):
-            rows = [row for row in self.metrics() if row["images"] <= images]
-            files.write(self.folder / METRICS, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+            lines = [
+                text for _, text, row in files.json_lines(self.folder / METRICS) if row is None or row["images"] <= images
+            ]
+            files.write(self.folder / METRICS, "\n".join([*lines, ""]))
         self.truncate_log(images)
 
     def update(
@@ -378,6 +374,8 @@ class Run:
     def save_checkpoint(self, game: Game, state: Mapping[str, Any], *, last: int, milestone: int) -> Path:
         """Writes a checkpoint: first the weights, then `resume.pt`, which names them, each atomically. Removes old weights.
 
+        A `run.json` that was taken away while training is written again, because without it the rest would be of no use.
+
         Args:
             game: the game whose networks are saved.
             state: what else resuming needs, in plain types and tensors.
@@ -393,6 +391,8 @@ class Run:
         """
         images = int(state["images"])
         path = self.folder / f"weights-{images:09d}.safetensors"
+        if self.folder.is_dir() and not (self.folder / "run.json").exists():
+            self.update()
         files.write(path, weights_file.serialise(game.tensors(), images=images))
         self.write_state(state)
         weights = self.weights()

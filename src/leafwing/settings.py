@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from leafwing.errors import InvalidOption
-from leafwing.quantities import LARGEST, count, duration, whole
+from leafwing.quantities import LARGEST, LONGEST, count, duration, whole
 
 Count = Annotated[int, "count"]
 """A number of images, written 200k or 1.5M."""
@@ -268,6 +268,16 @@ class Setting:
     choices: tuple[str, ...] = ()
     is_closed: bool = False
     is_text: bool = False
+
+    @property
+    def bounds(self) -> tuple[int, int] | None:
+        """The smallest and the largest number, as it is stored; of an interval, 0 means that it is not chosen yet. None: no number."""
+        kind = get_args(self.type)[1] if get_origin(self.type) is Annotated else None
+        if kind == "count":
+            return 0 if self.default == 0 else 1, LARGEST
+        if kind == "duration":
+            return 0, LONGEST
+        return (kind.least, kind.most) if isinstance(kind, Range) else None
 
     def convert(self, value: object) -> Any:
         """The value of a command line or a keyword argument, in this setting's type.

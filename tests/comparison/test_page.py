@@ -19,6 +19,7 @@ from PIL import Image
 from leafwing.commands.comparison import galleries, report
 from leafwing.commands.comparison.page import About, Figure, Gallery, Picture, Row, render
 from leafwing.commands.comparison.record import open_record
+from leafwing.errors import LeafwingError
 from leafwing.fields import Clip, Vector
 from leafwing.fields import Image as ImageField
 from leafwing.metrics import curves
@@ -234,6 +235,18 @@ def test_the_grid_at_a_part_of_a_training_is_the_nearest_one(tmp_path: Path) -> 
     record: Any = SimpleNamespace(run_folder=lambda name, seed: tmp_path)
     grids = [galleries.grid_at(plan, record, "a", 0, fraction) for fraction in (0.1, 0.5, 0.9, 0.3)]
     assert [grid and grid.caption for grid in grids] == ["100 images", "480 images", "900 images", None]
+
+
+def test_a_damaged_grid_is_named_and_the_report_needs_none(tmp_path: Path) -> None:
+    (tmp_path / "samples").mkdir()
+    path = tmp_path / "samples" / "000000100.png"
+    path.write_bytes(b"x")
+    plan: Any = SimpleNamespace(images={"a": 100})
+    record: Any = SimpleNamespace(run_folder=lambda name, seed: tmp_path)
+    with pytest.raises(LeafwingError, match=r"000000100\.png: .*; delete it, or restore it from a copy"):
+        galleries.grid_at(plan, record, "a", 0, 1.0)
+    path.unlink()
+    assert galleries.grid_at(plan, record, "a", 0, 1.0) is None
 
 
 def test_the_folder_of_a_comparison_may_lie_in_folders_that_do_not_exist(tmp_path: Path) -> None:

@@ -235,6 +235,14 @@ def test_replaced_weights_are_evaluated_again(run: Run, computed: list[str]) -> 
     assert before[0]["fingerprint"] == after[0]["fingerprint"]
 
 
+def test_a_row_whose_protocol_was_edited_is_computed_again(run: Run, computed: list[str]) -> None:
+    rows = rows_of(run)
+    damaged = [row | {"protocol": {"seed": 0}} for row in rows]
+    (run.folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in damaged))
+    assert [row["protocol"] for row in rows_of(run)] == [row["protocol"] for row in rows]
+    assert computed == ["fid", "fid"]
+
+
 def test_a_truncated_line_loses_only_that_row(run: Run, computed: list[str]) -> None:
     path = run.folder / "metrics.jsonl"
     rows_of(run, "fid,kid")

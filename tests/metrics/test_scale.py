@@ -38,6 +38,14 @@ def row(metric: str, value: float, real: float, noise: float, **changes: Any) ->
     return {**fields, "protocol": PROTOCOL.as_dict(), "scale": scale, **changes}
 
 
+def test_a_scale_with_an_unknown_end_says_nothing() -> None:
+    for end in ("real", "noise"):
+        of_fid = row("fid", 5.0, 1.0, 9.0)
+        assert lead([of_fid])
+        of_fid["scale"][end] = None
+        assert lead([of_fid]) == []
+
+
 # --- what the figures mean ----------------------------------------------------------------------------------------------------
 
 

@@ -330,7 +330,7 @@ def evaluate_checkpoint(
                 "protocol": conditions.as_dict(),
                 "fingerprint": conditions.fingerprint,
             }
-            identity = ("by", "weights_hash", "fingerprint")
+            identity = ("by", "weights_hash", "fingerprint", "protocol")
             old = {row["metric"]: row for row in existing if all(row.get(key) == common[key] for key in identity)}
             if any("page" in row and not has_page(run, row) for row in old.values()):
                 old = {}

@@ -137,8 +137,11 @@ def describe_classes(shares: Mapping[str, float]) -> str:
 
 
 def is_on_scale(row: Mapping[str, Any]) -> bool:
-    """Whether a value and its scale may be compared: FID is higher for fewer images, and a scale from halves would flatter."""
+    """Whether a value and its scale may be compared: FID is higher for fewer images, and a scale from halves would flatter. One end of
+    a scale may be unknown."""
     scale = row["scale"]
+    if scale["real"] is None or scale["noise"] is None:
+        return False
     return row["metric"] != "fid" or scale["n_others"] == scale["n_real"] == row["n"]
 
 

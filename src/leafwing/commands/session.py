@@ -235,6 +235,8 @@ def save_samples(run: Run, model: Model, images: int, rows: Batch | None = None)
     """Writes the progress sheet, from the same latents and real samples every time, and its animation if it shows clips."""
     from leafwing import films, model_sheet, pictures
 
+    with files.storage(str(run.samples)):
+        run.samples.mkdir(exist_ok=True)  # copies of runs often lack empty folders
     model.clock = model.game.at_stage(run.clock(images))
     if isinstance(model.kind(model.output), Vector):
         files.write(run.samples / f"{images:09d}.png", pictures.png(model_sheet.sample_sheet(model)))

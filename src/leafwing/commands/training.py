@@ -35,7 +35,7 @@ from leafwing.commands.stopping import choose_stop_features, parse_stop_on
 from leafwing.commands.transfer import start_again, start_from, trained_on, with_start
 from leafwing.config import DataChange, DataConfig, ThreadChange
 from leafwing.errors import InvalidOption, LeafwingError
-from leafwing.files import guide_page
+from leafwing.files import RESTORE, guide_page
 from leafwing.option_names import Pace, refuse
 from leafwing.progress import Progress, Reporter, reporter_of
 from leafwing.quantities import count, duration, show_count, show_duration
@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from leafwing.data import Dataset
 
 ADVICE = "The last checkpoint is kept: `leafwing resume` continues from there, with any number of processes"
+SLOWEST = 0.1
+"""The lowest speed in a log, which has one digit after the point; 0 below."""
 LATEST = 10
 """Lines of the log from which the speed of an earlier session is read: earlier ones may be of another machine, load or batch size."""
 
@@ -234,6 +236,7 @@ def resume(
                 progress.warn(text)
             state = opened.resume_state()
             refuse_lost_state(opened, state)
+            require_intervals(opened)
             shown = state["images"] if state else 0
             old_line = timeline(opened.options, opened.history.option_changes)
             line = check_changes(opened, options, old_line, shown, known)
@@ -295,7 +298,11 @@ def resume(
             }  # fmt: skip
             processes.barrier()  # all processes have read the files that the first one changes now
             if processes.first:
-                opened.truncate_log(training.clock.images)
+                if opened.truncate_log(training.clock.images) and shown:
+                    progress.warn(
+                        f"{opened.folder / 'log.jsonl'} was missing: it begins at {shown:,} images now, and alarms and curves know "
+                        "nothing of the training before"
+                    )
                 opened.update(settings, data_config, hyperparameters, **history)
             else:
                 opened.settings, opened.data, opened.history = settings, data_config, replace(opened.history, **history)
@@ -360,13 +367,22 @@ def describe_rest(run: Run, shown: int, used: float, before: float | None) -> st
     line = f"{run.folder}: resuming at {shown:,} of {total:,} images, {total - shown:,} to go"
     if shown and shown == run.history.no_improvement:
         line += ", or until --stop-on sees no improvement from here on"
-    if speeds := [speed for record in run.records()[-LATEST:] if (speed := record.get("images_per_second"))]:
+    speeds = [record.get("images_per_second", 0.0) for record in run.records()[-LATEST:]]
+    if speeds := [speed for speed in speeds if speed >= SLOWEST]:
         line += f", about {show_duration((total - shown) / median(speeds))} at its latest speed"
     if limit is not None:
         return f"{line}; it stops after {show_duration(max(0.0, limit - used))} if that comes first (--time)"
     if before is None:
         return line
     return f"{line}; its time limit of {show_duration(before)} no longer holds, --time +10m sets another"
+
+
+def require_intervals(run: Run) -> None:
+    """Raises LeafwingError if an interval of checkpoints, sample grids or log lines is not chosen, as that of every training is."""
+    folder = run.settings.folder
+    for name in ("save_every", "grid_every", "log_every"):
+        if not getattr(folder, name):
+            raise LeafwingError(f"{run.folder / 'run.json'}: folder.{name}: 0 is not an interval; {RESTORE}")
 
 
 def refuse_other_names(run: Run, options: Mapping[str, Any]) -> None:

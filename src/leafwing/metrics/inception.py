@@ -249,10 +249,12 @@ def read(path: Path) -> dict[str, Tensor]:
         else:
             tensors = torch.load(path, weights_only=True, map_location="cpu")
         return {str(name): value.float() for name, value in tensors.items() if isinstance(value, Tensor)}
+    except PermissionError as error:
+        raise LeafwingError(f"{path}: cannot read the weight file: {error.strerror}") from None
     except Exception:  # torch raises many types for a damaged file, and its words advise loading without checks
         raise LeafwingError(
-            f"{path}: cannot read the weight file: it is damaged, or not a file of tensors alone, and was not loaded. Copy or download "
-            f"it again (expected file: {FILE})"
+            f"{path}: cannot read the weight file: it is damaged, or not a file of tensors alone, and was not loaded. Copy or "
+            f"download it again (expected file: {FILE})"
         ) from None
 
 

@@ -23,6 +23,7 @@ from leafwing.commands.comparison.record import Record, open_record
 from leafwing.commands.comparison.report import as_text, end_of, short_trainings, write_report
 from leafwing.commands.comparison.speed import SliceCounter, images_in_time, measurement_arguments, number_of_slices
 from leafwing.commands.comparison.workers import Outcome, RunChild, Stopped, Workers
+from leafwing.config import LogRecord
 from leafwing.errors import Diverged, LeafwingError, StorageError
 from leafwing.progress import Progress, Reporter, reporter_of
 from leafwing.quantities import plural, show_count, show_duration
@@ -369,7 +370,7 @@ def is_complete(run: Run, plan: ComparisonPlan, name: str) -> bool:
         return False
     last, limit = lines[-1], time_limit(plan)
     # The log rounds to milliseconds, so the limit must be rounded as well.
-    timed_out = limit is not None and last["seconds"] >= round(limit, 3) and checkpoints[-1] == last["images"]
+    timed_out = limit is not None and last.get("seconds", 0.0) >= round(limit, 3) and checkpoints[-1] == last["images"]
     return checkpoints[-1] >= min(run.settings.schedule.images, plan.images[name]) or timed_out
 
 
@@ -524,9 +525,7 @@ def last_log_line(log: Path) -> dict[str, Any]:
             file.seek(max(0, log.stat().st_size - 8192))
             lines = file.read().decode(errors="replace").split("\n")[:-1]
         line = files.parse_json(lines[-1]) if lines else {}
-    except (OSError, ValueError):
+        files.convert(log, line, LogRecord)
+    except (OSError, ValueError, LeafwingError):
         return {}
-    is_record = isinstance(line, dict) and all(
-        isinstance(line.get(name, 0), int | float) for name in ("images", "images_per_second")
-    )
-    return line if is_record else {}
+    return dict(line)

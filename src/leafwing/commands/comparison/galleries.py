@@ -297,12 +297,18 @@ def closest_pairs(record: Record, name: str, seed: int) -> list[Picture]:
 
 
 def shrink(path: Path, alt: str, caption: str, width: int = MAX_WIDTH) -> Picture:
-    """An image file, reduced to a maximum width in pixels."""
+    """An image file, reduced to a maximum width in pixels.
+
+    Raises:
+        LeafwingError: it is damaged.
+    """
     from PIL import Image
 
-    with Image.open(path, formats=["PNG"]) as image:
-        is_plot = image.mode == "L"  # of points: few colours, sharp edges
-        small = image.convert("RGB")
+    from leafwing.pictures import read_sheet
+
+    image = read_sheet(path)
+    is_plot = image.mode == "L"  # of points: few colours, sharp edges
+    small = image.convert("RGB")
     small.thumbnail((width, 10 * width), Image.Resampling.LANCZOS)
     return Picture(encode(small, lossless=is_plot), "image/webp", small.size, alt, caption)
 
