@@ -276,26 +276,29 @@ def upgrade_config(config: dict[str, Any]) -> dict[str, Any]:
     return new
 
 
-class LogRecord(TypedDict, total=False):
-    """A line of `log.jsonl`, as far as commands read it."""
-
+class _AnyRecord(TypedDict, total=False):
     images: Required[Natural]
     seconds: Seconds
     images_per_second: Finite
-    losses: dict[str, Finite]
-    round: Natural
     translates: bool
     diverged: str
     alarms: list[dict[str, Any]]
     rolled_back: dict[str, Any]
 
 
-class CheckRecord(LogRecord, total=False):
+class LogRecord(_AnyRecord, total=False):
+    """A line of `log.jsonl`, as far as commands read it."""
+
+    losses: dict[str, Finite]
+    round: Natural
+
+
+class CheckRecord(_AnyRecord):
     """One that was written at a health check."""
 
-    health: Required[dict[str, Finite | None]]
-    losses: Required[dict[str, Finite]]
-    round: Required[Natural]
+    health: dict[str, Finite | None]
+    losses: dict[str, Finite]
+    round: Natural
 
 
 class StoredScale(TypedDict):
