@@ -93,7 +93,7 @@ bench: .venv/dev
 	$(BIN)/python bench/recipes.py
 	$(BIN)/python bench/rows.py bench/results/levers.jsonl bench/results/roofline.jsonl bench/results/scaling.jsonl bench/results/recipes.jsonl
 
-# Small faults in the source, one at a time: which of them the tests notice; an hour of two cores, see bench/mutants.py. Stopped, it
+# Small faults in the source, one at a time: which of them the tests notice; two hours of two cores, see bench/mutants.py. Stopped, it
 # goes on where it was. Before that, once, which tests run which lines: make again after `rm .coverage`.
 mutants: .venv/dev
 	$(PIP) install --quiet -c constraints.txt cosmic-ray pytest-cov
