@@ -110,6 +110,40 @@ def test_each_finding_has_its_sentence(end: Ending, text: str) -> None:
     assert not any(text in line for line in describe(END))
 
 
+BOUNDS: list[tuple[str, str, dict[str, float], dict[str, float]]] = [
+    # What is said, and whether by the first of two measurements or by the second: on both sides of one threshold.
+    ("are noise rather than", "NOISE", {"detail": 0.401}, {"detail": 0.399}),
+    ("are noisier than", "NOISY", {"detail": 0.176}, {"detail": 0.174}),
+    ("are blurred", "SMOOTH", {"detail": 0.0174}, {"detail": 0.0176}),
+    ("hardly differ from each other", "VARIED", {"variety": 0.199}, {"variety": 0.201}),
+    ("hardly nearer to it than its average", "GREY", {"distance": 0.233}, {"distance": 0.231}),
+    ("they are pale or alike", "PALE", {"variety": 0.499}, {"variety": 0.501}),
+    ("label has no visible effect", "NO_EFFECT", {"label_effect": 0.099}, {"label_effect": 0.101}),
+]
+
+
+@pytest.mark.parametrize(("text", "threshold", "said", "unsaid"), BOUNDS, ids=[bound[1] for bound in BOUNDS])
+def test_both_sides_of_every_threshold(text: str, threshold: str, said: dict[str, float], unsaid: dict[str, float]) -> None:
+    for values, expected in ((said, True), (unsaid, False)):
+        assert any(text in line for line in describe(seeing(**values))) == expected, f"{threshold}: {values}"
+
+
+@pytest.mark.parametrize(
+    ("beyond", "within", "command"),
+    [
+        (seeing(detail=0.176), seeing(detail=0.174), "resume runs/1 --images +6k"),
+        (seeing(detail=0.0174), seeing(detail=0.0176), "resume runs/1 --images +6k"),
+        (seeing(distance=0.233), seeing(distance=0.231), "resume runs/1 --images +6k"),
+        (seeing(label_effect=0.099), seeing(label_effect=0.101), "resume runs/1 --images +6k"),
+        (seeing(variety=0.199), seeing(variety=0.201), SLOWER),
+        (replace(END, rounds=299), replace(END, rounds=300), "resume runs/1 --images +6k"),
+    ],
+)
+def test_the_next_command_is_another_beyond_a_threshold(beyond: Ending, within: Ending, command: str) -> None:
+    assert next_step(trained(), beyond)[1] == command
+    assert next_step(trained(), within)[1] == "sample runs/1 -n 64 --seed 3"
+
+
 def test_at_most_five_lines_and_the_samples_come_first() -> None:
     worst = replace(
         seeing(detail=0.7, variety=0.01, label_effect=0.0), rounds=3, alarms=[COLLAPSE] * 3, passed=1, rolled_back=1
@@ -122,8 +156,8 @@ def test_at_most_five_lines_and_the_samples_come_first() -> None:
 
 
 def test_the_plan() -> None:
-    assert describe_plan(END) == describe_plan(replace(END, seconds=600.0, used=580.0)) == "all of the plan"
-    assert describe_plan(replace(END, seconds=600.0, used=420.0)) == "all of the plan, with 3m 00s of its time to spare"
+    assert describe_plan(END) == describe_plan(replace(END, seconds=600.0, used=541.0)) == "all of the plan"
+    assert describe_plan(replace(END, seconds=600.0, used=539.0)) == "all of the plan, with 1m 01s of its time to spare"
     stopped = replace(END, images=2_400, stop_reason="interrupted")
     assert describe_plan(stopped) == "40% of the plan of 6k (stopped by you)"
     assert describe_plan(replace(stopped, stop_reason="")) == "40% of the plan of 6k"

@@ -381,15 +381,18 @@ def test_an_interrupted_training_rolls_back_at_the_same_point(
     assert part.history.rolled_back == rolled_back_run.history.rolled_back
 
 
-def test_copies_that_no_alarm_can_reach_are_removed(
-    cache: Path, often: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_copies_are_kept_for_24_checks_and_the_one_before_them(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(health, "REACH", 2)
-    run = leafwing.train("ring", out=tmp_path / "run", health="rollback", keep_every=0, **TINY)
+    """An alarm can be about a symptom that is as old. There is a check and a checkpoint every 16 images."""
+    monkeypatch.setattr(health, "CHECK_INTERVAL", 4)
+    options = TINY | {"images": 416, "save_every": 16, "keep_every": 0}
+    run = leafwing.train("ring", out=tmp_path / "run", health="rollback", **options)
+    assert sum("health" in record for record in run.records()) == 26
     states = sorted(int(path.stem.split("-")[1]) for path in run.folder.glob("resume-*.pt"))
-    assert states == [160, 192, 224, 256]
+    assert states == [416 - 16 * checks for checks in range(25, -1, -1)]
     assert set(states) <= run.weights().keys()
-    assert len(run.weights()) <= 5
+    assert len(run.weights()) <= len(states) + 1
 
 
 def test_held_out_images_are_monitored(cache: Path, tmp_path: Path, often: None) -> None:
