@@ -15,8 +15,10 @@ from functools import partial
 from math import isfinite
 from typing import Any
 
+import hypothesis
 import pytest
 import torch
+from hypothesis.strategies import integers, lists, sampled_from
 from torch import Tensor, nn
 
 from leafwing import recipes
@@ -30,7 +32,7 @@ from leafwing.errors import LeafwingError
 from leafwing.game import DataSpec, Game, Output, Round, eval_mode
 from leafwing.loop import Training
 from leafwing.model import Model
-from tiny import THREADS, batches, build, cases, fields_used, load, needed, phases, same, start, tensors
+from tiny import THREADS, batches, build, cases, fields_used, first_data, load, needed, phases, same, start, tensors
 
 pytestmark = pytest.mark.machine
 every_case = cases()
@@ -149,24 +151,53 @@ def test_losses_stay_finite_and_are_named_by_player(name: str, spec: DataSpec) -
     assert names == expected
 
 
-@every_case
-def test_stopped_after_any_turn_and_resumed_the_weights_are_bit_identical(name: str, spec: DataSpec) -> None:
-    uninterrupted = start(name, spec, 36)
-    list(uninterrupted.ticks(10**9))
-    for stop_after in (1, 2, 5):
-        first = start(name, spec, 36)
-        turns = iter(range(stop_after - 1))
-        list(first.ticks(10**9, should_stop=lambda clock: next(turns, None) is None))  # noqa: B023
-        saved, file = tensors(first.game), io.BytesIO()
-        torch.save(first.state(), file)
+def stopped(name: str, spec: DataSpec, images: int, sessions: list[int], every: int = 10**9) -> Training:
+    """A training that is stopped after so many units of turns in each session, and goes on in what is like a new process.
+
+    Args:
+        name, spec, images: see `tiny.start`.
+        sessions: units of turns played in each session but the last, which plays the rest.
+        every: images between ticks.
+    """
+    training = start(name, spec, images)
+    for units in sessions:
+        played = iter(range(units - 1))
+        list(training.ticks(every, should_stop=lambda clock: next(played, None) is None))  # noqa: B023
+        saved, file = tensors(training.game), io.BytesIO()
+        torch.save(training.state(), file)
         file.seek(0)
         torch.manual_seed(12345)  # a new process has another random state
-        second = start(name, spec, 36)
-        load(second.game, saved)
-        second.restore(torch.load(file, weights_only=True))
-        list(second.ticks(10**9))
-        assert second.clock == uninterrupted.clock
-        assert same(tensors(second.game), tensors(uninterrupted.game)), f"stopped after turn {stop_after}"
+        training = start(name, spec, images)
+        load(training.game, saved)
+        training.restore(torch.load(file, weights_only=True))
+    list(training.ticks(every))
+    return training
+
+
+@every_case
+def test_stopped_after_any_turn_and_resumed_the_weights_are_bit_identical(name: str, spec: DataSpec) -> None:
+    uninterrupted = stopped(name, spec, 36, [])
+    for stop_after in (1, 2, 5):
+        resumed = stopped(name, spec, 36, [stop_after])
+        assert resumed.clock == uninterrupted.clock
+        assert same(tensors(resumed.game), tensors(uninterrupted.game)), f"stopped after turn {stop_after}"
+
+
+@hypothesis.settings(max_examples=20)
+@hypothesis.given(
+    name=sampled_from(recipes.names()),
+    images=integers(1, 60),
+    sessions=lists(integers(1, 20), min_size=1, max_size=3),
+    every=integers(1, 50),
+)
+def test_stopped_as_often_as_it_may_be_and_in_any_round_a_training_ends_with_the_same_bits(
+    name: str, images: int, sessions: list[int], every: int
+) -> None:
+    """Whatever its length, and whenever ticks come; a session may also be one that follows the end."""
+    spec = first_data(name)
+    uninterrupted, resumed = stopped(name, spec, images, []), stopped(name, spec, images, sessions, every)
+    assert resumed.clock == uninterrupted.clock
+    assert same(tensors(resumed.game), tensors(uninterrupted.game))
 
 
 @every_case
