@@ -8,13 +8,15 @@ import io
 import json
 import random
 import shutil
+import signal
 import struct
 import tarfile
 import traceback
 import zipfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -22,15 +24,20 @@ import pytest
 import torch
 from PIL import Image
 
+import saved_run
 from hostile import NUMBERS, OPTION_VALUES, mutate
-from leafwing import cli, data
+from leafwing import cli, data, fields, health, weights_file
 from leafwing.cli.streams import Steady
 from leafwing.commands.comparison import record
-from leafwing.commands.evaluate import stored_rows
+from leafwing.commands.evaluate import fingerprint_of
 from leafwing.data import annotations
 from leafwing.errors import LeafwingError
-from leafwing.laboratory import complete, dropout
+from leafwing.game import DataSpec
+from leafwing.laboratory import TOOLS, complete, dropout
 from leafwing.laboratory.latents import load_latents
+from leafwing.loop import Training
+from leafwing.metrics import inception, own, scale
+from leafwing.metrics.samples import read_features, write_features
 from leafwing.model import Model
 from leafwing.runs import Run
 
@@ -39,15 +46,20 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="limits of memory are those of Linux"),
 ]
-MUTATIONS = 500
+MUTATIONS, BY_COMMANDS, VALUES = 120, 30, 2
+"""Damaged versions of each file, and of each that whole commands read; values of each option of each command line."""
 MEMORY = 2 << 30
 """Bytes that the process may need in addition while it reads damaged files."""
-TRAINING = "--recipe cgan --size 16 --width 4 --max-width 8 --latent 4 --batch 4 --images 32 --save-every 16 --threads 1"
+SECONDS = 20
+"""Processor time that a single attempt may take: what takes longer does not end."""
+SMALL = "--recipe cgan --size 16 --width 4 --max-width 8 --latent 4 --batch 4 --images 32 --threads 1"
+TRAINING = f"{SMALL} --save-every 16 --log-every 8 --grid-every 16 --keep-last 2 --health rollback"
+END = "as far as this test goes"
 
 
 @dataclass(frozen=True)
 class World:
-    """Valid files of every kind below a folder."""
+    """Valid files of every kind below a folder; the run has shown 32 of 64 images, with health checks and copies for rollbacks."""
 
     folder: Path
     run: Path
@@ -70,9 +82,34 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
         Image.fromarray(pixels(number)).save(source / f"{number}.png")
     (source / "labels.csv").write_text("file,label\n" + "".join(f"{i}.png,{'ab'[i % 2]}\n" for i in range(8)))
     run = folder / "runs" / "trained"
-    assert answer(["train", str(source), *TRAINING.split(), "--out", str(run)])[0] == 0
-    assert answer(["evaluate", str(run), "--metrics", "swd", "--n", "8"])[0] == 0
-    return World(folder, run, source, Model.load(Run(run)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(health, "CHECK_INTERVAL", 2)
+        assert answer(["train", str(source), *TRAINING.split(), "--out", str(run)])[0] == 0
+    assert answer(["evaluate", str(run), "--metrics", "swd,memorisation", "--features", "pixels", "--n", "8"])[0] == 0
+    opened = Run(run)
+    opened.update(replace(opened.settings, schedule=replace(opened.settings.schedule, images=64)))
+    assert sum("health" in record for record in opened.records()) == 4
+    return World(folder, run, source, Model.load(opened))
+
+
+class TooLongError(BaseException):
+    """An attempt does not end."""
+
+
+@contextlib.contextmanager
+def limited_time() -> Iterator[None]:
+    """Raises TooLongError after SECONDS of processor time."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise TooLongError(f"more than {SECONDS} s")
+
+    before = signal.signal(signal.SIGPROF, end)
+    signal.setitimer(signal.ITIMER_PROF, SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
 
 
 def pixels(seed: int) -> np.ndarray:
@@ -143,17 +180,18 @@ def check_reading(read: Callable[[], Any], where: str, unchanged: Callable[[Any]
         assert unchanged is None or unchanged(result), where
 
 
-def fuzz(path: Path, attempt: Callable[[str], None]) -> None:
-    """Calls `attempt` with the file in each of its damaged versions, in the same place; afterwards the file is restored."""
+def fuzz(path: Path, attempt: Callable[[str], None], n: int = MUTATIONS) -> None:
+    """Calls `attempt` with the file in each of n damaged versions, in the same place; afterwards the file is restored."""
     content = path.read_bytes()
     failures: dict[str, str] = {}
     try:
         with limited_memory():
-            for seed in range(MUTATIONS):
+            for seed in range(n):
                 path.write_bytes(mutate(content, path.name, seed))
                 try:
-                    attempt(f"{path.name} {seed}")
-                except (Exception, RecursionError) as error:
+                    with limited_time():
+                        attempt(f"{path.name} {seed}")
+                except (Exception, TooLongError) as error:
                     failures.setdefault(describe(error), f"seed {seed}")
     finally:
         path.write_bytes(content)
@@ -167,111 +205,149 @@ def describe(error: BaseException) -> str:
     return f"{type(error).__name__} {place} {str(error)[:200]!r}"
 
 
+LIST, SAMPLE, RESUME = ["runs", "--root", "ROOT"], ["sample", "RUN", "-n", "2", "--out", "OUT.png"], ["resume", "RUN"]
+EVALUATE = ["evaluate", "RUN", "--metrics", "swd,memorisation", "--features", "pixels", "--n", "8"]
+REEL, AGAIN = ["reel", "RUN", "--out", "OUT.gif"], ["train", "--from", "RUN", "--threads", "1"]
 RUN_FILES = {
-    "run.json": (["runs", "--root", "ROOT"], ["sample", "RUN", "-n", "2", "--out", "OUT"]),
-    "log.jsonl": (["runs", "--root", "ROOT"], ["resume", "RUN"]),
-    "weights-000000032.safetensors": (["sample", "RUN", "-n", "2", "--out", "OUT"],),
-    "resume.pt": (["resume", "RUN"],),
-    "recipe.py": (["runs", "--root", "ROOT"], ["sample", "RUN", "-n", "2", "--out", "OUT"]),
+    "run.json": [LIST, SAMPLE, RESUME, EVALUATE, REEL, AGAIN],
+    "log.jsonl": [LIST, RESUME],
+    "metrics.jsonl": [LIST, EVALUATE],
+    "weights-000000032.safetensors": [SAMPLE, RESUME],
+    "resume.pt": [RESUME],
+    "recipe.py": [LIST, SAMPLE],
+    "samples/000000032.png": [REEL],
 }
-"""Files of a run, and command lines that read them without training."""
+"""Files of a run, and command lines that read them. They train no round, and an evaluation has stored figures."""
+
+
+def stop(*arguments: Any, **options: Any) -> Any:
+    raise LeafwingError(END)
 
 
 @pytest.mark.parametrize("name", RUN_FILES)
-def test_damaged_files_of_a_run(world: World, tmp_path: Path, name: str) -> None:
+def test_damaged_files_of_a_run(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(Training, "ticks", stop)
+    monkeypatch.setattr(Run, "create", stop)
     run = tmp_path / "runs" / "trained"
     shutil.copytree(world.run, run)
-    out = tmp_path / "out.png"
-    replaced = {"RUN": str(run), "ROOT": str(tmp_path / "runs"), "OUT": str(out)}
+    replaced = {
+        "RUN": str(run),
+        "ROOT": str(tmp_path / "runs"),
+        **{f"OUT{end}": str(tmp_path / f"out{end}") for end in OUTS},
+    }
+    files = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
 
     def attempt(where: str) -> None:
-        before = state(run)
+        damaged, before = (run / name).read_bytes(), state(run)
         for words in RUN_FILES[name]:
-            code, text = answer([replaced.get(word, word) for word in words])
-            assert code in (0, 2), (where, text)
-            assert "Traceback" not in text, where
-            check_printed(text.replace((run / "recipe.py").read_text(errors="replace"), "") if name == "recipe.py" else text)
-            out.unlink(missing_ok=True)
-        assert state(run) == before, where
+            try:
+                code, text = answer([replaced.get(word, word) for word in words])
+                assert code in (0, 2), (where, words[0], text)
+                assert "Traceback" not in text, (where, words[0])
+                source = (run / "recipe.py").read_text(errors="replace") if name == "recipe.py" else ""
+                check_printed(text.replace(source, "") if source else text)
+                wrote = END in text or (words is EVALUATE and code == 0)
+                assert wrote or state(run) == before, (where, words[0])
+            finally:
+                for path in {*run.rglob("*"), *files}:
+                    if path not in files and path.is_file():
+                        path.unlink()
+                    elif path in files and not (path.exists() and path.read_bytes() == files[path]):
+                        path.write_bytes(files[path])
+                (run / name).write_bytes(damaged)
+                for end in OUTS:
+                    (tmp_path / f"out{end}").unlink(missing_ok=True)
 
-    fuzz(run / name, attempt)
+    attempt(f"{name} as it was")
+    fuzz(run / name, attempt, BY_COMMANDS)
 
 
-def test_damaged_metrics_of_a_run(world: World, tmp_path: Path) -> None:
-    run = tmp_path / "trained"
-    shutil.copytree(world.run, run)
-
-    def read() -> Any:
-        rows = stored_rows(Run(run))
-        return [(row["metric"], row["images"] + 0, row["value"]) for row in rows]
-
-    fuzz(run / "metrics.jsonl", lambda where: check_reading(read, where))
-
-
+OUTS = (".png", ".gif", "")
 COMMANDS = [
-    "train SOURCE --recipe cgan --size 16 --width 4 --max-width 8 --latent 4 --batch 4 --images 32 --threads 1",
-    "sample RUN -n 2 --out OUT",
-    "sample RUN --seeds 3",
+    f"train SOURCE {SMALL}",
+    "train --from RUN",
+    "sample RUN -n 2 --out OUT.png",
+    "sample RUN --folder -n 2 --out OUT",
+    "sample RUN --seeds 3 --out OUT",
     "walk RUN --out OUT.gif",
     "reel RUN --out OUT.gif",
-    "show SOURCE --out OUT",
+    "show SOURCE --out OUT.png",
     "doctor SOURCE",
     "evaluate RUN --metrics ms_ssim --n 4",
-    "explore RUN interpolate --out OUTS",
-    "explore RUN edit --paint red,2,2,9,9 --steps 1 --candidates 2 --out OUTS",
-    "prepare SOURCE --boxes LIST --out OUTS",
+    "translate TRANSLATOR SOURCE --out OUT",
+    "compare SOURCE --recipes cgan,dcgan --size 16 --images 32 --seeds 1 --out OUT",
+    "prepare SOURCE --boxes LIST --out OUT",
     "resume RUN",
     "score RUN SOURCE",
+    "recipes",
     "runs",
+    *(f"explore RUN {tool} --out OUT" for tool in TOOLS if tool not in ("invert", "complete", "edit")),
+    "explore RUN invert --pictures 1 --steps 1 --out OUT",
+    "explore RUN complete --pictures 1 --steps 1 --out OUT",
+    "explore RUN edit --paint red,2,2,9,9 --steps 1 --candidates 2 --out OUT",
 ]
-"""Command lines of which one option at a time gets an unusual value."""
+"""Command lines of which one option at a time gets an unusual value. Tools end where they would use a network."""
+TRANSLATE = 'Output("image", lambda nets, inputs, clock: nets.G(inputs.input), ("input",))'
 
 
-def test_unusual_values_of_options(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def stop(*arguments: Any, **options: Any) -> Any:
-        raise LeafwingError("as far as this test goes")
+@pytest.fixture(scope="module")
+def translator(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    spec = DataSpec.images(16, 16, 3, input=fields.Image(16, 16, 3))
+    return saved_run.save(tmp_path_factory.mktemp("translator") / "run", spec, TRANSLATE)
 
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_unusual_values_of_options(
+    world: World, translator: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("leafwing.runs.Run.create", stop)
-    monkeypatch.setattr("leafwing.runs.Run.update", stop)
-    monkeypatch.setattr("leafwing.commands.training.run_session", stop)
-    monkeypatch.setattr("leafwing.commands.launching.launch", stop)
-    monkeypatch.setattr("leafwing.films.write", stop)
+    for place in (
+        "runs.Run.create", "runs.Run.update", "commands.training.run_session", "commands.launching.launch", "films.write",
+        "commands.comparison.compare.open_record",
+    ):  # fmt: skip
+        monkeypatch.setattr(f"leafwing.{place}", stop)
+    if line.startswith("explore"):
+        monkeypatch.setattr("torch.nn.Linear.forward", stop)
+        monkeypatch.setattr("torch.nn.Conv2d.forward", stop)
     listed = tmp_path / "boxes.csv"
     listed.write_text("file,left,top,width,height\n" + "".join(f"{i}.png,2,3,9,9\n" for i in range(8)))
-    replaced = {"RUN": world.run, "SOURCE": world.source, "OUT": tmp_path / "out.png", "OUT.gif": tmp_path / "out.gif"}
-    replaced |= {"OUTS": tmp_path / "out", "LIST": listed}
-    before, rng = state(world.folder), random.Random(0)
+    replaced = {"RUN": world.run, "SOURCE": world.source, "LIST": listed, "TRANSLATOR": translator}
+    replaced |= {f"OUT{end}": tmp_path / f"out{end}" for end in OUTS}
+    words = [str(replaced.get(word, word)) for word in line.split()]
+    collection = cli.commands_for(words)[words[0]].assemble_argument_collection()
+    named = [max(item.names, key=len) for item in collection if item.hint not in (bool, bool | None)]
+    names = [name for name in named if name.startswith("--") and name != "--root"] or ["--root"]
+    before, rng = state(world.folder), random.Random(line)
     metrics = world.run / "metrics.jsonl"
     rows = metrics.read_bytes()
-    options: dict[str, list[str]] = {}
-    for line in COMMANDS:
-        collection = cli.commands_for(line.split())[line.split()[0]].assemble_argument_collection()
-        names = [max(item.names, key=len) for item in collection if item.hint not in (bool, bool | None)]
-        options[line] = [name for name in names if name.startswith("--") and name != "--root"]
-    cases = [(line, name) for line, names in options.items() for name in names or ["--root"]]
     failures: dict[str, str] = {}
+
+    def attempt(name: str, value: str) -> None:
+        others = [*words]
+        if name in others:
+            del others[others.index(name) : others.index(name) + 2]
+        with limited_time():
+            code, text = answer([*others, f"{name}={value}"])
+        assert code in (0, 2), text
+        assert "Traceback" not in text
+        check_printed(text)
+
     with limited_memory():
-        for _ in range(MUTATIONS):
-            line, name = rng.choice(cases)
-            value = rng.choice(NUMBERS if rng.random() < 0.5 else OPTION_VALUES)
-            words = [str(replaced.get(word, word)) for word in line.split()]
-            if name in words:
-                del words[words.index(name) : words.index(name) + 2]
-            try:
-                code, text = answer([*words, f"{name}={value}"])
-                assert code in (0, 2), text
-                assert "Traceback" not in text
-                check_printed(text)
-            except (Exception, RecursionError) as error:
-                failures.setdefault(describe(error), f"{words[0]} {name}={value[:60]!r}")
-            for path in (tmp_path / "out", tmp_path / "out-sheet.png", tmp_path / "out.png", tmp_path / "out.gif"):
-                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
-    shutil.rmtree(world.run / "outputs", ignore_errors=True)
+        for name in names:
+            for value in (rng.choice(NUMBERS), *rng.sample(OPTION_VALUES, VALUES - 1)):
+                try:
+                    attempt(name, value)
+                except (Exception, TooLongError) as error:
+                    failures.setdefault(describe(error), f"{name}={value[:60]!r}")
+                for path in tmp_path.glob("out*"):
+                    shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+    for folder in ("outputs", "explore", "translations"):
+        shutil.rmtree(world.run / folder, ignore_errors=True)
     assert not failures, "\n".join(f"{case}: {text}" for text, case in failures.items())
     after = state(world.folder)
-    assert {path for path in before if after.get(path) != before[path]} <= {str(metrics)}
+    assert {path for path in {*before, *after} if after.get(path) != before.get(path)} <= {str(metrics)}
     assert metrics.read_bytes().startswith(rows)  # `evaluate` appends
+    metrics.write_bytes(rows)
 
 
 def build_sources(folder: Path) -> dict[str, Path]:
@@ -286,7 +362,7 @@ def build_sources(folder: Path) -> dict[str, Path]:
             Image.fromarray(images[number]).save(inside / f"{number}.png")
         return inside
 
-    for format in ("png", "jpg", "gif", "webp", "bmp", "tiff"):
+    for format in ("png", "jpg", "gif", "webp", "bmp", "tiff", "ppm", "jp2"):
         Image.fromarray(images[7]).save(path := source(format) / f"x.{format}")
         targets[format] = path
     texts = {
@@ -296,6 +372,8 @@ def build_sources(folder: Path) -> dict[str, Path]:
         "dataset.json": json.dumps({"labels": [[f"{i}.png", i % 2] for i in range(4)]}),
         "boxes.csv": "file,left,top,width,height\n" + "".join(f"{i}.png,2,3,{5 + i},6\n" for i in range(4)),
         "keypoints.csv": "file,name,x,y\n" + "".join(f"{i}.png,{p},{3 + i},4\n" for i in range(4) for p in ("beak", "tail")),
+        "list_attr_celeba.txt": "4\nold smiling\n" + "".join(f"{i}.png {(1, -1)[i % 2]} 1\n" for i in range(4)),
+        "pairs.csv": "input,image\n" + "".join(f"{i}.png,{3 - i}.png\n" for i in range(2)),
         "metadata.jsonl": "".join(json.dumps({"file_name": f"{i}.png", "text": f"a star {i}"}) + "\n" for i in range(4)),
     }
     for name, text in texts.items():
@@ -313,10 +391,18 @@ def build_sources(folder: Path) -> dict[str, Path]:
     with zipfile.ZipFile(single / "a.zip", "w") as archive:
         for file in files:
             archive.write(file, file.name)
-    for ending, mode in (("tar", "w"), ("tar.gz", "w:gz")):
+    archives: list[tuple[str, Any]] = [("tar", "w"), ("tar.gz", "w:gz"), ("tar.bz2", "w:bz2"), ("tar.xz", "w:xz")]
+    for ending, mode in archives:
         with tarfile.open(single / f"a.{ending}", mode) as tar:
             for file in files:
                 tar.add(file, file.name)
+    with tarfile.open(single / "samples.tar", "w") as tar:  # as WebDataset has them
+        for file in files:
+            tar.add(file, file.name)
+            for suffix, text in (("cls", f"{int(file.stem) % 2}"), ("json", '{"caption": "a star"}')):
+                info = tarfile.TarInfo(f"{file.stem}.{suffix}")
+                info.size = len(text)
+                tar.addfile(info, io.BytesIO(text.encode()))
     np.save(single / "a.npy", images)
     np.savez_compressed(single / "a.npz", images=images, labels=np.arange(8) % 2)
     (single / "train-images-idx3-ubyte").write_bytes(struct.pack(">4I", 0x803, 8, 20, 20) + images[..., 0].tobytes())
@@ -337,9 +423,10 @@ def build_sources(folder: Path) -> dict[str, Path]:
 
 
 SOURCES = [
-    "png", "jpg", "gif", "webp", "bmp", "tiff", "labels.csv", "captions.csv", "captions.json", "dataset.json", "boxes.csv",
-    "keypoints.csv", "metadata.jsonl", "voc.xml", "a.zip", "a.tar", "a.tar.gz", "a.npy", "a.npz", "train-images-idx3-ubyte",
-    "train-labels-idx1-ubyte", "a.h5", "a.parquet",
+    "png", "jpg", "gif", "webp", "bmp", "tiff", "ppm", "jp2", "labels.csv", "list_attr_celeba.txt", "pairs.csv", "samples.tar",
+    "captions.csv", "captions.json", "dataset.json", "boxes.csv",
+    "keypoints.csv", "metadata.jsonl", "voc.xml", "a.zip", "a.tar", "a.tar.gz", "a.tar.bz2", "a.tar.xz", "a.npy", "a.npz",
+    "train-images-idx3-ubyte", "train-labels-idx1-ubyte", "a.h5", "a.parquet",
 ]  # fmt: skip
 
 
@@ -351,7 +438,7 @@ def test_damaged_sources(tmp_path: Path, kind: str) -> None:
         place = path.with_name("train-images-idx3-ubyte")
 
     def read() -> Any:
-        dataset = data.load(place, size=16, cache=tmp_path / "cache")
+        dataset = data.load(place, size=16, cache=tmp_path / "cache", input=kind if kind == "pairs.csv" else None)
         return dataset.to_network(dataset.batch(0, 0, 4))
 
     fuzz(path, lambda where: check_reading(read, where))
@@ -396,10 +483,65 @@ def test_damaged_files_that_tools_and_comparisons_read(world: World, tmp_path: P
         "coco.json": read_coco,
         "compare.json": record.load,
     }
+    shutil.copy(next(world.run.glob("memorisation-*.json")), tmp_path / "memorisation.json")
+    torch.save({"fc.weight": torch.zeros(2)}, tmp_path / "inception.pth")
+    shutil.copy(world.run / "resume-000000016.pt", tmp_path / "resume-000000016.pt")
+    readers |= {
+        "memorisation.json": fingerprint_of,
+        "inception.pth": inception.read,
+        "resume-000000016.pt": Run(world.run).read_state,
+    }
     for name, reader in readers.items():
         path = tmp_path / name
         fuzz(path, lambda where, path=path, reader=reader: check_reading(lambda: reader(path), where))
         reader(path)
+
+
+def test_damage_in_the_cache_never_reaches_an_evaluation(tmp_path: Path) -> None:
+    """What is damaged is as if it were not there."""
+    net = own.Network(DataSpec.images(8, 8, 3), 0)
+    (tmp_path / "own.safetensors").write_bytes(weights_file.serialise(net.state_dict(), digest="d"))
+    scale.write(tmp_path / "scale.json", scale.Scale({"fid": 1.5}, {"fid": 9.5}, "halves", 8, 8, 8))
+    write_features(tmp_path / "features.npy", np.arange(12, dtype=np.float32).reshape(4, 3))
+
+    def weights(path: Path) -> Any:
+        facts = own.load_weights(net, path)
+        return facts and (facts, [value.tolist() for value in net.state_dict().values()])
+
+    def numbers(path: Path) -> Any:
+        features = read_features(path)
+        return None if features is None else features.tolist()
+
+    def ends(path: Path) -> Any:
+        return (stored := scale.read(path)) and asdict(stored)
+
+    readers: dict[str, Callable[[Path], Any]] = {
+        "own.safetensors": weights,
+        "scale.json": ends,
+        "features.npy": numbers,
+    }
+    for name, reader in readers.items():
+        path = tmp_path / name
+        valid = reader(path)
+        assert valid
+
+        def attempt(where: str, path: Path = path, reader: Callable[[Path], Any] = reader, valid: Any = valid) -> None:
+            assert reader(path) in (None, valid), where
+
+        fuzz(path, attempt)
+
+
+def test_a_damaged_note_of_samples_by_seeds(world: World, tmp_path: Path) -> None:
+    folder = tmp_path / "samples"
+    words = ["sample", str(world.run), "--seeds", "1", "--out", str(folder)]
+    assert answer(words)[0] == 0
+
+    def attempt(where: str) -> None:
+        code, text = answer(words)
+        assert code in (0, 2), (where, text)
+        check_printed(text)
+
+    fuzz(folder / "seeds.json", attempt, BY_COMMANDS)
 
 
 COCO = {
