@@ -45,41 +45,57 @@ def test_cgan_generates_the_requested_digit(tmp_path: Path) -> None:
 
 
 def test_gan_learns_the_mean_and_the_deviation_of_a_gaussian() -> None:
-    """The devnag experiment: the target is N(4, 1.25). Seeds 0, 1, 2 gave means 4.00, 4.03, 4.04 and deviations 1.22, 1.19, 1.20."""
+    """The devnag experiment: the target is N(4, 1.25). Beside it, for a fifth of the images, with a D that does not learn.
+
+    Seeds 0, 1, 2 gave means 4.00, 4.03, 4.04 and deviations 1.22, 1.19, 1.20; beside them the means were -41.67, 0.15 and -1.23, and
+    the deviations 9.54, 0.00 and 0.00. The first bound is absolute too, because the target is known.
+    """
     spec = DataSpec.vectors(1)
 
     def batches(images: int, n: int) -> Batch:
         return Batch(image=4 + 1.25 * torch.randn(n, 1, generator=torch.Generator().manual_seed(images)))
 
-    torch.manual_seed(0)
-    options = {"optimiser": "adam", "lr_g": 1e-3, "lr_d": 1e-3, "width": 32, "width_d": 32, "dropout": 0.0, "batch": 256}
-    resolved = recipes.describe("gan").resolve({**options, "latent": 2, "prior": "normal", "ema": 100_000})
-    game = recipes.build("gan", recipes.find("gan"), spec, resolved)
-    training = Training(game, batches, Engine(game, choose("cpu", "fp32", 1)), images=1_000_000, batch=game.batch)
-    list(training.ticks(100_000))
-    samples = Model(game, spec).sample(10_000, seed=1, batch=10_000)
-    assert abs(samples.mean().item() - 4) < 0.3
-    assert abs(samples.std().item() - 1.25) < 0.3
+    def error(images: int, lr_d: float) -> float:
+        """The larger one of the errors of mean and deviation."""
+        torch.manual_seed(0)
+        options = {"optimiser": "adam", "lr_g": 1e-3, "lr_d": lr_d, "width": 32, "width_d": 32, "dropout": 0.0, "batch": 256}
+        resolved = recipes.describe("gan").resolve({**options, "latent": 2, "prior": "normal", "ema": 100_000})
+        game = recipes.build("gan", recipes.find("gan"), spec, resolved)
+        training = Training(game, batches, Engine(game, choose("cpu", "fp32", 1)), images=images, batch=game.batch)
+        list(training.ticks(100_000))
+        samples = Model(game, spec).sample(10_000, seed=1, batch=10_000)
+        return max(abs(samples.mean().item() - 4), abs(samples.std().item() - 1.25))
+
+    learned, blind = error(1_000_000, 1e-3), error(200_000, 1e-12)
+    assert learned < 0.3
+    assert learned < 0.1 * blind, (learned, blind)
 
 
 def test_wgan_gp_covers_the_ring_and_its_estimate_of_the_distance_falls(tmp_path: Path) -> None:
     """Beside the same training without the penalty. Seeds 0, 1, 2 gave 8 modes each and 14, 11 and 14% good samples with it, 0, 7 and
-    1 modes and 0.0, 4.4 and 0.2% without."""
+    1 modes and 0.0, 4.4 and 0.2% without.
+
+    That D's estimate falls is due to G: beside the same training with a G that does not learn, for a fifth of the images. The ratio of
+    the last 20 estimates to the first 20 was 0.71, 0.69 and 0.74 with seeds 0, 1 and 2, and 22.0, 18.7 and 22.3 beside them.
+    """
     from points import coverage
 
-    def train(penalty: float) -> leafwing.Run:
+    def train(name: str, penalty: float, images: int = 1_000_000, lr_g: float = 1e-4) -> leafwing.Run:
         return leafwing.train(
-            "ring", "wgan_gp", images=1_000_000, seed=0, out=tmp_path / f"run-{penalty}", threads=1, precision="fp32",
-            penalty=penalty, latent=2, width=16, batch=256, beta1=0.5, lr_g=1e-4, lr_d=1e-4,
+            "ring", "wgan_gp", images=images, seed=0, out=tmp_path / name, threads=1, precision="fp32",
+            penalty=penalty, latent=2, width=16, batch=256, beta1=0.5, lr_g=lr_g, lr_d=1e-4, health="off",
         )  # fmt: skip
 
-    run, bare = train(0.1), train(0.0)
+    def growth(run: leafwing.Run) -> float:
+        estimates = [-record["losses"]["D/adversarial"] for record in run.records()]
+        return sum(estimates[-20:]) / sum(estimates[:20])
+
+    run, bare, resting = train("run", 0.1), train("bare", 0.0), train("resting", 0.1, 200_000, 1e-12)
     result, without = (coverage(leafwing.Model.load(each), "ring") for each in (run, bare))
-    estimates = [-record["losses"]["D/adversarial"] for record in run.records()]
     assert result["modes"] == 8, result
     assert result["good"] > 1.5 * without["good"], (result, without)
-    # The ratio was 0.71, 0.69 and 0.74 with seeds 0, 1 and 2.
-    assert sum(estimates[-20:]) < 0.85 * sum(estimates[:20])
+    assert growth(run) < 0.85
+    assert growth(resting) > 2
 
 
 @pytest.mark.parametrize("information", [1.0, 0.0])
@@ -105,22 +121,26 @@ def test_infogan_s_code_can_be_read_from_the_image_only_with_the_information_ter
 
 
 def test_unlabelled_images_reduce_the_error_with_five_labels_per_class(tmp_path: Path) -> None:
-    """Beside the same network without unlabelled images. Seeds 0 to 4, each with other labelled images, gave errors of .069, .108,
-    .067, .072 and .081 with them, and .131, .136, .117, .111 and .131 without, on 360 held-out digits. The gains, .028 to .062, are
-    those of one machine; on another, rounding makes another training of the same seed, so any gain is enough."""
+    """By 1.5% of 360 held-out digits, beside the same network without unlabelled images, in the mean of two seeds.
+
+    Seeds 0 to 4, each with other labelled images, gave errors of .069, .108, .067, .072 and .081 with unlabelled images, and .131,
+    .136, .117, .111 and .131 without. On another machine, rounding makes another training of the same seed; but the means of any
+    two of the former and any two of the latter are at least .0194 apart.
+    """
     held_out = load("digits", size=16).split(360)[1]
     pictures = to_floats(torch.from_numpy(held_out.pictures(range(len(held_out)))).permute(0, 3, 1, 2))
     assert held_out.labels is not None
     labels = torch.from_numpy(held_out.labels[held_out.to_rows(np.arange(len(held_out)))])
 
-    def error(unlabelled: float) -> float:
+    def error(seed: int, unlabelled: float) -> float:
         run = leafwing.train(
-            "digits", "improved_gan_semi", size=16, images=150_000, seed=0, out=tmp_path / f"run-{unlabelled}", threads=1,
-            width=300, labelled=50, hold_out=360, unlabelled=unlabelled,
+            "digits", "improved_gan_semi", size=16, images=150_000, seed=seed, out=tmp_path / f"run-{seed}-{unlabelled}", threads=1,
+            width=300, labelled=50, labelled_seed=seed, hold_out=360, unlabelled=unlabelled,
         )  # fmt: skip
         return (leafwing.Model.load(run).classify(pictures).argmax(1) != labels).float().mean().item()
 
-    assert error(0.5) < error(0.0)
+    with_them, without = (np.mean([error(seed, unlabelled) for seed in (0, 1)]) for unlabelled in (0.5, 0.0))
+    assert without - with_them > 0.015, (with_them, without)
 
 
 def test_divergences_fit_a_mixture_differently() -> None:

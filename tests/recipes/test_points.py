@@ -39,16 +39,24 @@ def test_r3gan_augments_images_only() -> None:
 
 
 def test_r3gan_finds_the_ring_quickly() -> None:
-    """Seeds 100 to 104 gave 8 modes each, and 35 to 46% good samples."""
-    row = measure("ring", "r3gan", 0, "50k", {})
-    assert row["modes"] == 8, row
+    """Beside lsgan, with the same networks and as many images, by a margin of 20% of the samples.
+
+    Seeds 100 to 104 gave 8 modes each, and 35 to 46% good samples; seeds 0, 1, 2 of lsgan 4, 1 and 4 modes, and 4, 1 and 8%.
+    """
+    row, other = (measure("ring", recipe, 0, "50k", {}) for recipe in ("r3gan", "lsgan"))
+    assert row["modes"] == 8 > other["modes"], (row, other)
     assert row["good"] > 0.25, row
+    assert row["good"] > other["good"] + 0.2, (row, other)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("world", "modes", "good"), [("ring", 8, 0.8), ("grid", 25, 0.75)])
 def test_r3gan_covers_every_mode(world: str, modes: int, good: float) -> None:
-    """The target shares; docs/guide/modes.md has the results of ten seeds."""
+    """The target shares; docs/guide/modes.md has the results of ten seeds.
+
+    They are absolute, because the best is known: of real points 98.9% are good, and each mode has its share. That a training as long
+    comes near it is nothing of this recipe alone (lsgan: 93% on the ring); how soon it does is, see above.
+    """
     row = measure(world, "r3gan", 0, "500k", {})
     assert row["modes"] == modes, row
     assert row["good"] > good, row
