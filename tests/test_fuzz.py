@@ -163,9 +163,10 @@ def peak() -> int:
 
 
 def check_printed(text: str) -> None:
-    """Output is shown on a terminal: it has no control characters."""
+    """Output is shown on a terminal: it has no control characters, and none of torch's advice."""
     strange = {char for char in text if not char.isprintable() and char not in "\n\r\t"}
     assert not strange, (strange, text)
+    assert "weights_only" not in text, "no advice to execute what a file contains"
 
 
 def check_reading(read: Callable[[], Any], where: str, unchanged: Callable[[Any], bool] | None = None) -> None:
