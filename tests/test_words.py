@@ -337,6 +337,7 @@ WRONG = {
     "train {pictures} --start nothing": "no run 'nothing'",
     "train {pictures} --from nothing": "must be a run folder",
     "train {pictures} --out {run}": "never overwritten",
+    "train {pictures} --verbose": "--verbose: only with --dry-run",
     "train digits --labels folders": "only to your own files",
     "train {pictures} --dry-run --fields box": "only the built-in sprites",
     "resume nothing": "no run 'nothing'",

@@ -209,6 +209,10 @@ def _train(source: str | list[str] | None, options: dict[str, Any]) -> int:
     verbose = options.pop("verbose", False)
     or_resume = options.pop("or_resume", False)
     options = explicit(options)
+    if verbose and not dry_run:
+        raise InvalidOption(
+            "verbose", True, "only with --dry-run, which prints the choices and their reasons before training"
+        )
     if or_resume and (devices > 1 or dry_run):
         raise InvalidOption("or_resume", True, "not together with --dry-run or with several --devices")
     if dry_run:
