@@ -14,11 +14,13 @@ from PIL import Image
 import bare_run
 import leafwing
 import saved_run
-from leafwing import cli
+from leafwing import cli, recipes
 from leafwing.calls import checked, hints_of, kinds_of
 from leafwing.commands.transfer import find_start
 from leafwing.errors import LeafwingError
+from leafwing.option_names import in_python
 from leafwing.recipes import build, find
+from leafwing.settings import all_settings
 from tiny import PICTURES
 
 FUNCTIONS = [name for name in leafwing.__all__ if inspect.isfunction(getattr(leafwing, name))]
@@ -51,6 +53,35 @@ def test_every_function_refuses_an_argument_that_it_does_not_have(name: str, tmp
     if required:
         with pytest.raises(LeafwingError, match=f"{name} needs {required[0]}"):
             function()
+
+
+@pytest.mark.parametrize("name", [name for name in cli.COMMANDS if name in FUNCTIONS])
+def test_options_that_only_the_command_line_has_are_answered_with_what_is_written_instead(name: str, tmp_path: Path) -> None:
+    function = getattr(leafwing, name)
+    parameters = inspect.signature(function).parameters
+    known = {*parameters} | (
+        {*all_settings()} if any(item.kind is item.VAR_KEYWORD for item in parameters.values()) else set()
+    )
+    arguments = cli.commands_for([name])[name].assemble_argument_collection()
+    flags = {flag for argument in arguments for flag in argument.names if flag.startswith("--")}
+    options = {flag[2:].replace("-", "_") for flag in flags if not flag.startswith("--no-")}
+    options -= known | {option.name for card in recipes.catalogue() for option in card.options} | {"OPTION"}
+    assert "json" in options
+    run = bare_run.untrained(tmp_path / "run", "dcgan", {"width": 4, "max_width": 4, "latent": 2}, PICTURES).folder
+    valid = {
+        "source": "digits",
+        "recipes": "dcgan",
+        "run": run,
+        "tool": "mix",
+        "pictures": tmp_path,
+        "out": tmp_path / "new",
+    }
+    given = {name: value for name, value in valid.items() if name in parameters}
+    for option in options:
+        assert (instead := in_python(name, option)), option
+        with pytest.raises(LeafwingError) as error:
+            function(**given, **{option: "x"})
+        assert f"no argument {option!r}: {instead}" in str(error.value).replace("mix has no option", "mix has no argument")
 
 
 @pytest.mark.parametrize(("cls", "name"), METHODS, ids=lambda value: getattr(value, "__name__", value))

@@ -15,7 +15,7 @@ from types import FunctionType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
-from leafwing.option_names import OPTIONS, find
+from leafwing.option_names import OPTIONS, find, in_python
 from leafwing.quantities import LARGEST, plural, real, whole
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -101,7 +101,9 @@ def explain(function: Callable[..., Any], signature: inspect.Signature, position
     problems = []
     for name in named.keys() - {*names}:
         words = [word.replace("-", "_") for word in find(name.replace("_", "-"), OPTIONS).split()]
-        if others := [word for word in words if word in names]:
+        if instead := in_python(label(function), name):
+            problems.append(f"has no argument {name!r}: {instead}")
+        elif others := [word for word in words if word in names]:
             problems.append(f"has no argument {name!r}: write {others[0]}=...")
         elif not is_open:
             problems.append(f"has no argument {name!r}{did_you_mean(name, names)}")

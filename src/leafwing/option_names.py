@@ -1,6 +1,7 @@
 """What people write who know other programs: their names of options, and what does the same here, for messages about unknown options.
 
 They are looked up when an option is refused, in a command line or in a call, so nothing in them is another way to write an option.
+So are the options of the command line that are written differently in Python.
 """
 
 from __future__ import annotations
@@ -111,6 +112,32 @@ LENGTHS = {
     "kimg total-kimg": "kimg",
 }
 """Names of options for the length of a training, and their unit."""
+IN_PYTHON = {
+    "set": {
+        "sample sample_seeds walk translate score explore": 'write conditions={"NAME": value}',
+        "compare": 'write options={"NAME": value}',
+    },
+    "grid": {"sample sample_seeds": 'write format="grid"'},
+    "folder": {"sample sample_seeds": 'write format="folder"'},
+    "npz": {"sample": 'write format="npz"'},
+    "seeds": {"sample": 'write leafwing.sample_seeds(run, "1-50")'},
+    "from": {"train": "write replay=RUN"},
+    "dry_run": {"train": "leafwing.forecast(...) returns the plan"},
+    "or_resume": {"train": "write leafwing.train_or_resume(...)"},
+    "devices": {
+        "train resume sample evaluate": "only the command line has it: `leafwing train SOURCE --devices N`, and likewise resume, sample, evaluate"
+    },
+    "size": {"evaluate": "it is for pictures: leafwing.evaluate_pictures(pictures, source)"},
+    "out": {
+        "evaluate": "it is for pictures: leafwing.evaluate_pictures(pictures, source); the rows of a run are in its metrics.jsonl"
+    },
+    "verbose": {
+        "train": "leafwing.forecast(...) returns all choices, with the reason for each as `why`",
+        "evaluate": "all numbers are in the rows that it returns",
+    },
+    "json": {"": "the result is an object, which has all that --json prints"},
+}
+"""Options of the command line that functions do not have, and what is written instead; by functions, or for all of them."""
 
 
 def find(name: str, table: Mapping[str, str]) -> str:
@@ -121,6 +148,17 @@ def find(name: str, table: Mapping[str, str]) -> str:
 def find_advice(name: str, command: str) -> str:
     """The entry of `NO_OPTION` about an option of a command; empty without any."""
     return next((find(command, entry) for words, entry in NO_OPTION.items() if name in words.split()), "")
+
+
+def in_python(function: str, name: str) -> str:
+    """What is written in Python instead of an option of the command line; empty if nothing is known.
+
+    Args:
+        function: the public function, such as `sample`.
+        name: the option as it would be an argument, such as `dry_run`.
+    """
+    entry = IN_PYTHON.get(name, {})
+    return find(function, entry) or entry.get("", "")
 
 
 @dataclass(frozen=True)
@@ -196,7 +234,7 @@ def explain_option(command: str, word: str, value: str, known: Mapping[str, str]
 
 
 def refuse(command: str, options: Mapping[str, Any], known: Mapping[str, str], pace: Pace | None = None) -> None:
-    """Raises UnknownOption for an option with another program's name.
+    """Raises UnknownOption for an option with another program's name, and LeafwingError for one that only the command line has.
 
     Args:
         command: the command.
@@ -206,6 +244,8 @@ def refuse(command: str, options: Mapping[str, Any], known: Mapping[str, str], p
     """
     shown = {name.replace("_", "-"): text for name, text in known.items()}
     for name, value in options.items():
+        if name not in known and (instead := in_python(command, name)):
+            raise LeafwingError(f"{command} has no argument {name!r}: {instead}")
         if name not in known and (text := explain_option(command, f"--{name.replace('_', '-')}", str(value), shown, pace)):
             raise UnknownOption(text)
 

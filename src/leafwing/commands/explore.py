@@ -16,6 +16,7 @@ from leafwing.calls import convert
 from leafwing.commands.first_checks import check_run
 from leafwing.commands.selection import require_packages
 from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
+from leafwing.option_names import in_python
 from leafwing.progress import Progress, Reporter, reporter_of
 from leafwing.quantities import real
 from leafwing.runs import LABORATORY, ROOT, Run
@@ -113,7 +114,10 @@ def explore(
     names = [name for name in parameters if name not in laboratory.INPUTS][1:]
     for name in options:
         if name not in names:
-            raise LeafwingError(f"{tool} has no option {name!r}{did_you_mean(name, names)}")
+            instead = in_python("explore", name)
+            raise LeafwingError(
+                f"{tool} has no option {name!r}" + (f": {instead}" if instead else did_you_mean(name, names))
+            )
     options = read_options(function, options)
     if features not in FEATURES:
         raise LeafwingError(f"no feature network {features!r}{did_you_mean(features, list(FEATURES))}")
