@@ -17,6 +17,7 @@ from PIL import Image
 
 import leafwing
 from leafwing import cli, fields, files, recipes, weights_file
+from leafwing.augment_option import parse as parse_augment
 from leafwing.calls import checked
 from leafwing.commands import capacity
 from leafwing.commands.comparison.compare import last_log_line
@@ -26,8 +27,6 @@ from leafwing.commands.sample import check_scale
 from leafwing.commands.seeds import parse_seeds, refuse_other_samples
 from leafwing.data.arrays import load_arrays
 from leafwing.data.options import check as check_reading
-from leafwing.engine.augmentation import parse as parse_augment
-from leafwing.engine.sizes import check_tile
 from leafwing.errors import InvalidOption, LeafwingError, visible
 from leafwing.game import Batch, DataSpec
 from leafwing.laboratory.latents import parse_numbers

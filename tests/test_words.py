@@ -6,7 +6,7 @@ import json
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from PIL import Image
 import leafwing
 from leafwing import cli, option_names, recipes
 from leafwing.cli import synonyms
+from leafwing.cli.explore import COMMON
 from leafwing.commands.comparison import compare as comparing
 from leafwing.game import DataSpec
 from leafwing.laboratory import TOOLS
@@ -338,21 +339,44 @@ WRONG = {
     "train {pictures} --from nothing": "must be a run folder",
     "train {pictures} --out {run}": "never overwritten",
     "train {pictures} --verbose": "--verbose: only with --dry-run",
+    "train {pictures} --augment dif": "--augment dif: choose from none, diff",
+    "train {pictures} --augment diff:colour": "did you mean color",
+    "train {pictures} --hold-out lots": "--hold-out lots: must be a whole number of at least 0, or auto",
+    "train {pictures} --threads two": "--threads two: must be a whole number of at least 1 and at most 4,096, or auto",
+    "train {pictures} --device gpu": "--device gpu: choose from auto, cpu, cuda, mps",
+    "train {pictures} --freeze D": "--freeze D: must be players",
     "train digits --labels folders": "only to your own files",
     "train {pictures} --dry-run --fields box": "only the built-in sprites",
     "resume nothing": "no run 'nothing'",
     "resume {run} --horse 3": "no such option",
+    "resume {run} --images many": "--images many",
     "sample nothing": "no run 'nothing'",
     "sample {run} --label horse": "no class 'horse'; available: ant, bee",
     "sample {run} --set smiling=1": "no condition 'smiling'",
     "sample {run} --checkpoint 7": "no checkpoint at 7 images",
     "sample {run} --out {run}": "exists: choose another --out",
+    "sample {run} -n 0": "-n 0",
+    "sample {run} --scale 0": "--scale 0",
+    "sample {run} --seeds abc": "--seeds abc",
+    "sample {run} --seeds 3 --scale 0": "--scale 0",
+    "sample {run} --sweep code0=1": "--sweep code0=1",
+    "sample {run} --out a.jpg": "--out a.jpg: a grid is written as .png",
+    "sample {run} --npz --out a.png": "should end in .npz",
+    "translate {run} {pictures} --tile x": "--tile x: write auto, whole",
+    "translate {run} {pictures} --samples 0": "--samples 0",
+    "score {run} {pictures} --seed -1": "--seed -1",
     "translate {run} nowhere": "no such file or folder",
     "score {run} nowhere": "no such file or folder",
     "reel nothing": "no run 'nothing'",
     "evaluate nothing": "no run 'nothing'",
     "evaluate {run} --metrics fdi": "did you mean fid",
     "evaluate {run} --checkpoint 7": "no checkpoint at 7 images",
+    "evaluate {run} --features inceptoin": "did you mean inception",
+    "evaluate {run} --data nowhere": "no such file or folder",
+    "evaluate {run} -n many": "-n many",
+    "evaluate {pictures} --data {pictures} --features inceptoin": "did you mean inception",
+    "evaluate {pictures} --data {pictures} --metrics ppl": "metric ppl needs a run",
+    "evaluate {pictures} --data {pictures} --size x": "--size x",
     "evaluate {pictures} --data nowhere": "no such file or folder",
     "explore nothing interpolate": "no run 'nothing'",
     "explore {run} interpolat": "did you mean interpolate",
@@ -363,26 +387,77 @@ WRONG = {
     "compare digits --recipes dcgn": "did you mean dcgan",
     "compare digits --recipes dcgan --metrics fdi": "did you mean fid",
     "compare digits --recipes dcgan --width wide": "--width wide",
+    "compare digits --recipes dcgan --jobs 0": "--jobs 0",
+    "compare digits --recipes dcgan --threads 0": "--threads 0",
+    "compare digits --recipes dcgan --hold-out lots": "--hold-out lots",
+    "compare {pictures} --recipes dcgan --labels none.csv": "--labels none.csv: not a file of this source",
+    "compare {run} --recipes dcgan": "is a run, not a source of images",
     "doctor nowhere": "no such file or folder",
     "show nowhere": "no such file or folder",
+    "show {pictures} --augment dif": "--augment dif: choose from none, diff",
+    "show {pictures} --augment none": "there is nothing to show",
+    "show {pictures} --size 64x": "--size 64x",
     "export {run}": "there is no export",
 }
 
 
+COMMAND_LINES = (
+    "train {pictures} --recipe dcgan", "resume {run}", "sample {run}", "translate {run} {pictures}", "score {run} {pictures}",
+    "reel {run}", "walk {run}", "doctor {pictures}", "show {pictures}", "evaluate {run}", "evaluate {pictures} --data {pictures}",
+    "compare {pictures} --recipes dcgan", "explore {run} arithmetic",
+)  # fmt: skip
+"""Valid ones, one or two for each command that has options of its own."""
+ACCEPTED = {"out", "root"}
+"""Options for which a new path is a good value."""
+LATER = {
+    "sample": {"output", "sweep"},
+    "translate": {"output"},
+    "walk": {"output"},
+    "evaluate": {"output"},
+    "resume": {"source", "input"},
+}
+"""Options whose values only the networks of the run decide, or which are only used if the images have moved."""
+
+
+def wrong_values(line: str) -> list[str]:
+    """A valid command line with a bad value of each of its options that take one: a negative number, or a word of no meaning."""
+    words = line.split()
+    command, found = words[0], []
+    for argument in cli.commands_for(words)[command].assemble_argument_collection():
+        flags = [name for name in argument.names if name.startswith("--") and name not in words]
+        is_left_out = not flags or flags[0][2:] in ACCEPTED | LATER.get(command, set()) | {"OPTION"}
+        if is_left_out or argument.hint in (bool, bool | None) or (command == "explore" and flags[0][2:] not in COMMON):
+            continue
+        number = argument.hint in (int, float, int | None, float | None)
+        found.append(f"{line} {flags[0]}={'-1' if number else 'xyzzy/1'}")
+    return found
+
+
 def test_wrong_words_are_refused_before_torch_is_imported(pictures: Path, run: Path, tmp_path: Path) -> None:
-    lines = [[word.format(pictures=pictures, run=run) for word in line.split()] for line in WRONG]
+    check_lines(WRONG, pictures, run, tmp_path)
+
+
+def test_a_bad_value_of_any_option_is_refused_before_torch_is_imported(pictures: Path, run: Path, tmp_path: Path) -> None:
+    lines = [wrong for line in COMMAND_LINES for wrong in wrong_values(line)]
+    assert len(lines) > 120
+    check_lines({line: line.rpartition("=")[2] for line in lines}, pictures, run, tmp_path)
+
+
+def check_lines(wrong: Mapping[str, str], pictures: Path, run: Path, folder: Path) -> None:
+    """Runs command lines in a process, in which each of them must be refused with its message and without torch."""
+    lines = [[word.format(pictures=pictures, run=run) for word in line.split()] for line in wrong]
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, json.dumps(lines)],
         capture_output=True,
         text=True,
-        cwd=tmp_path,
+        cwd=folder,
         timeout=120,
         check=False,
     )
     assert done.returncode == 0, done.stderr
     answers = [json.loads(line) for line in done.stdout.splitlines()]
-    assert len(answers) == len(WRONG)
-    for (line, message), (code, imported, text) in zip(WRONG.items(), answers, strict=True):
+    assert len(answers) == len(wrong)
+    for (line, message), (code, imported, text) in zip(wrong.items(), answers, strict=True):
         assert (code, imported) == (2, False), f"{line}: {text}"
         assert message in text, f"{line}: {text}"
 

@@ -17,13 +17,13 @@ from leafwing.calls import checked_methods, usual_defaults
 from leafwing.conditions import Examples, pictures_to_network, pixel_conditions, resolve, samples_to_network
 from leafwing.engine.setup import choose, inference_in, isolated, seeded
 from leafwing.engine.share import NumberedDraws
-from leafwing.engine.sizes import AnySize, Piece, assemble, check_images, check_tile
+from leafwing.engine.sizes import AnySize, Piece, assemble, check_images
 from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
 from leafwing.fields import Field
 from leafwing.game import Batch, Clock, DataSpec, Game, Nets, Output, eval_mode
 from leafwing.latents import BLOCK, check_batch, check_latents, numbered_latents, sweep, walk
 from leafwing.pixels import set_layout
-from leafwing.quantities import check_seed, whole
+from leafwing.quantities import check_seed, check_tile, whole
 from leafwing.runs import ROOT, Run
 
 PRECISIONS = ("fp32", "bf16")

@@ -16,6 +16,8 @@ LONGEST = 100 * 365 * 86400
 """The longest accepted duration in seconds."""
 LARGEST_REAL, SMALLEST_REAL = 1e30, 1e-30
 """Bounds of the amounts of numbers that are not whole, which 32 bits hold; 0 is accepted too."""
+TILES, SMALLEST_TILE = ("auto", "whole"), 8
+"""Words for the size of tiles, and the smallest side of one in pixels."""
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d{1,4})?", re.ASCII | re.IGNORECASE)
 _GROUPED = re.compile(r"\d{1,3}(,\d{3})+(\.\d+)?[a-z]?", re.ASCII | re.IGNORECASE)
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -92,6 +94,21 @@ def check_seed(value: object, name: str = "seed") -> int:
     if seed > MAX_SEED:
         raise InvalidOption(name, value, f"must be from 0 to {MAX_SEED}")
     return seed
+
+
+def check_tile(tile: int | str) -> int | str:
+    """A size of tiles: auto, whole, or the side of a tile in pixels.
+
+    Raises:
+        LeafwingError: none of these.
+    """
+    if tile in TILES:
+        return tile
+    try:
+        return whole(tile, "tile", SMALLEST_TILE)
+    except InvalidOption:
+        reason = f"write auto, whole, or the side of a tile in pixels, at least {SMALLEST_TILE}"
+        raise InvalidOption("tile", tile, reason) from None
 
 
 def duration(value: float | str, name: str = "time") -> float:

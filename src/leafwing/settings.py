@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import ast
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
+from leafwing import augment_option
 from leafwing.errors import InvalidOption
-from leafwing.quantities import LARGEST, LONGEST, count, duration, whole
+from leafwing.quantities import LARGEST, LONGEST, count, duration, ungrouped, whole
 
 Count = Annotated[int, "count"]
 """A number of images, written 200k or 1.5M."""
@@ -31,6 +32,26 @@ class Range:
 
     least: int
     most: int = LARGEST
+
+
+@dataclass(frozen=True)
+class Form:
+    """The form of a text: a function that raises InvalidOption for a text of another one."""
+
+    check: Callable[[str], object]
+
+
+def auto_or(least: int, most: int = LARGEST) -> Form:
+    """The form of `auto`, or of a whole number within bounds."""
+
+    def check(text: str) -> None:
+        if text != "auto":
+            try:
+                whole(ungrouped(text), "", least, most)
+            except InvalidOption as error:
+                raise InvalidOption("", text, f"{error.reason}, or auto") from None
+
+    return Form(check)
 
 
 Natural = Annotated[int, Range(0)]
@@ -75,7 +96,7 @@ class DataSettings:
     list that is recognised, else folders."""
     fields: str | None = None
     """Fields of the built-in sprites besides the image, separated by commas: caption,box. Default: label,attributes."""
-    hold_out: int | str | None = None
+    hold_out: Annotated[int | str, auto_or(0)] | None = None
     """Images held out of training for evaluation: a number, or auto (10%, but at least 1,000 and at most 25%; none if
     there are fewer than 500 images. For recipes that generate from images: 10%, none if there are fewer than 10). Default: none; auto
     with --stop-on, and for recipes that generate from images."""
@@ -115,7 +136,7 @@ class Schedule:
 class CriticSettings:
     """What critics see."""
 
-    augment: str | None = None
+    augment: Annotated[str, Form(augment_option.parse)] | None = None
     """Random changes of real and generated images before the discriminator sees them, for small data sets: diff (DiffAugment:
     color, translation and cutout; diff:color,translation for some of them; diff:p=0.7 for 70% of the images), ada (flips, rotations,
     shifts, scales and colours, with a probability that adapts to how well the critic tells real images from fakes), p=0.3 or p=0:0.3
@@ -169,7 +190,7 @@ class HardwareSettings:
     """Device to train on. Default: auto, the first available of cuda, mps and cpu."""
     precision: Literal["auto", "fp32", "bf16"] | None = None
     """Arithmetic precision. Default: auto, the faster of the two on this device."""
-    threads: int | str | None = None
+    threads: Annotated[int | str, auto_or(1, MAX_THREADS)] | None = None
     """CPU threads, or auto: fewer while other programs use the cores. Default: one per core available to the process."""
     layout: Literal["auto", "channels_last", "contiguous"] | None = None
     """Memory layout of images and convolutions. Default: auto, channels_last."""
@@ -305,6 +326,13 @@ class Setting:
             return duration(value, self.name)  # type: ignore[arg-type]
         if isinstance(kind, Range):
             return whole(value, self.name, kind.least, kind.most)
+        if isinstance(kind, Form):
+            text = self._text(value)
+            try:
+                kind.check(text)
+            except InvalidOption as error:
+                raise InvalidOption(self.name, value, error.reason) from None
+            return value if isinstance(value, int) else text
         if kind is bool:
             if str(value).lower() not in ("true", "false"):
                 raise InvalidOption(self.name, value, "must be true or false")

@@ -121,7 +121,7 @@ def test_a_recipe_decides_by_its_options() -> None:
         ({"size": 100, "recipe": "dcgan"}, r"size 100x100: .*Nearest: --size 96x96"),
         ({"augment": "dif"}, "choose from none, diff"),
         ({"augment": "dif", "recipe": "dcgan"}, "choose from none, diff"),
-        ({"hold_out": "some", "recipe": "dcgan"}, "give auto, or the number"),
+        ({"hold_out": "some", "recipe": "dcgan"}, "must be a whole number of at least 0, or auto"),
         ({"recipe": "srgan", "input": "low4", "pretrain": 2.0}, "must be from 0 to 1"),
     ],
 )

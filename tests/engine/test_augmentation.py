@@ -14,9 +14,10 @@ from PIL import Image
 from torch import Tensor
 
 import leafwing
+from leafwing.augment_option import parse
 from leafwing.commands.plan import build_augmentation
 from leafwing.engine import Engine, choose
-from leafwing.engine.augmentation import INTERVAL, TARGET, Augmentation, parse
+from leafwing.engine.augmentation import INTERVAL, TARGET, Augmentation
 from leafwing.engine.capture import Rehearsal
 from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.fields import Image as ImageField

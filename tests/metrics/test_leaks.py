@@ -11,8 +11,8 @@ import torch
 from evidence import FakeEvidence, pictures
 from torch import Tensor
 
+from leafwing.augment_option import parse
 from leafwing.data import load
-from leafwing.engine.augmentation import parse
 from leafwing.errors import LeafwingError
 from leafwing.metrics import leaks
 from leafwing.metrics.evidence import Measure

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from leafwing import optional
-from leafwing.engine.augmentation import Augmentation, AugmentOption
+from leafwing.augment_option import AugmentOption
+from leafwing.engine.augmentation import Augmentation
 from leafwing.errors import LeafwingError
 from leafwing.game import DataSpec, Nets, Round
 from leafwing.networks import lite0

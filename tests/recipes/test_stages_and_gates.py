@@ -16,8 +16,9 @@ from torch.nn.functional import softplus
 
 import leafwing
 from leafwing import recipes
+from leafwing.augment_option import parse
 from leafwing.engine import Engine, choose
-from leafwing.engine.augmentation import Augmentation, parse
+from leafwing.engine.augmentation import Augmentation
 from leafwing.game import Batch, Clock, DataSpec, Game, Nets, Round
 from leafwing.loop import Training
 from leafwing.model import Model

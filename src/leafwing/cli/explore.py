@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
-from leafwing.cli.shared import FOLDER, MACHINE, OUTPUT, Json, Root, Trust, as_json, option, set_signature
+from leafwing.cli.shared import FOLDER, OUTPUT, Json, Root, Trust, as_json, option, set_signature, setting_flag
 from leafwing.commands.explore import explore as run_tool
 from leafwing.errors import LeafwingError
 from leafwing.laboratory import TOOLS, cards
@@ -48,7 +48,7 @@ COMMON: dict[str, tuple[Any, Any]] = {
         "own",
     ),
     "out": (Annotated[Path | None, option("Output folder. Default: inside the run's explore folder.", OUTPUT)], None),
-    "device": (Annotated[Literal[all_settings()["device"].choices] | str, option("Device to compute on.", MACHINE)], "cpu"),
+    "device": (setting_flag(all_settings()["device"], "Device to compute on. Default: cpu."), None),
     "trust": (Trust, False),
     "root": (Root, Path("runs")),
     "json": (Json, False),
@@ -118,7 +118,8 @@ def command(words: Sequence[str]) -> Callable[..., int]:
 def _explore(run: str, name: str, options: dict[str, Any]) -> int:
     cards.describe(name)  # refuses an unknown tool before torch is imported
     json, settings = options.pop("json", False), options.pop("set", None) or ()
-    exploration = run_tool(run, name, conditions=settings, progress=ConsoleReporter(), **options)
+    device = options.pop("device", None) or "cpu"
+    exploration = run_tool(run, name, conditions=settings, device=device, progress=ConsoleReporter(), **options)
     files = [str(path) for path in exploration.files]
     if json:
         print(as_json({**exploration.document, "written": files}))

@@ -78,7 +78,8 @@ def setting_flag(setting: Setting, text: str = "") -> Any:
     if setting.is_closed:
         return Annotated[Literal[setting.choices] | None, about]
     if setting.choices:  # --help lists them, and others such as cuda:1 are possible
-        return Annotated[Literal[setting.choices] | str | None, about]
+        checked = Parameter(converter=lambda _, tokens: setting.convert(tokens[0].value))
+        return Annotated[Literal[setting.choices] | str | None, about, checked]
     numbers = {Natural: int, Positive: int, int: int, bool: bool} if setting.name not in REVOCABLE else {}
     return Annotated[numbers.get(setting.type, str) | None, about]
 

@@ -28,6 +28,7 @@ from leafwing.commands.selection import (
     WITHOUT_NETWORK,
     are_pictures,
     augmentation_of,
+    check_features,
     check_metrics,
     require_classifier,
     require_packages,
@@ -112,12 +113,18 @@ def evaluate(
     Raises:
         LeafwingError: invalid input; completed results are kept.
     """
+    from leafwing.data.locating import find
+
     if not isinstance(run, Run) and are_pictures(run, root):
         real = "source" if data is None else repr(str(data))
         raise LeafwingError(
             f"{run} is not a run folder, because it has no run.json. To evaluate the pictures in it: "
             f"leafwing.evaluate_pictures({str(run)!r}, {real})"
         )
+    n, seed = None if n is None else count(n, "n"), check_seed(seed)
+    check_features(features, weights, circular)
+    if data is not None:
+        find(data)
     opened = Run.open(run, root=root, trust=trust)
     checkpoints = select_checkpoints(opened, checkpoint)
     named = [] if metrics is None else check_metrics(metrics, opened.spec.points, opened.data.source)
@@ -127,17 +134,12 @@ def evaluate(
     from leafwing.commands.launching import join_processes
     from leafwing.data.pack import cache_folder
     from leafwing.engine import choose, keep_freed_memory
-    from leafwing.metrics import WITH_WEIGHTS
     from leafwing.metrics.choice import choose_features
     from leafwing.metrics.features import load_features
     from leafwing.metrics.samples import RunEvidence
     from leafwing.metrics.targets import frames, target
     from leafwing.model import Model
 
-    n, seed = None if n is None else count(n, "n"), check_seed(seed)
-    if features is None and (weights is not None or circular):
-        name, value = ("weights", weights) if weights is not None else ("circular", circular)
-        raise InvalidOption(name, value, f"name the network too: --features {' or '.join(WITH_WEIGHTS)}")
     with nullcontext(processes) if processes else join_processes(ADVICE) as processes:
         progress = reporter_of(progress) if processes.first else Reporter()
         model = Model(opened.build_game(), opened.spec)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_h
 from leafwing import files, notebook, optional
 from leafwing.calls import convert
 from leafwing.commands.first_checks import check_run
-from leafwing.commands.selection import require_packages
+from leafwing.commands.selection import check_features, require_packages
 from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
 from leafwing.option_names import in_python
 from leafwing.progress import Progress, Reporter, reporter_of
@@ -93,7 +93,11 @@ def explore(
         LeafwingError: invalid input, or the run lacks something that the tool needs; nothing was written.
     """
     from leafwing import films, laboratory
+    from leafwing.data.locating import find
 
+    check_features(features)
+    if data is not None:
+        find(data)
     check_run(run, root, checkpoint=checkpoint, label=label, conditions=conditions, out=out)
     if tool in laboratory.WITH_CHARTS:
         optional.require("matplotlib")
@@ -106,7 +110,6 @@ def explore(
     from leafwing.engine import choose, isolated, keep_freed_memory
     from leafwing.laboratory.finding import plain
     from leafwing.laboratory.needs import check_needs
-    from leafwing.metrics import FEATURES
     from leafwing.model import Model
 
     function = laboratory.tool(tool)
@@ -119,8 +122,6 @@ def explore(
                 f"{tool} has no option {name!r}" + (f": {instead}" if instead else did_you_mean(name, names))
             )
     options = read_options(function, options)
-    if features not in FEATURES:
-        raise LeafwingError(f"no feature network {features!r}{did_you_mean(features, list(FEATURES))}")
     if out is not None and Path(out).exists():
         raise LeafwingError(f"{out} exists: choose another --out")
     opened = Run.open(run, root=root, trust=trust)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -174,17 +174,6 @@ def data_check(card: Card, reference: str, options: Mapping[str, Value]) -> Acce
                 raise
         except LeafwingError:  # the sizes in this spec mean nothing
             return
-
-    return accept
-
-
-def check_for_all(checks: Iterable[Accept | None]) -> Accept:
-    """What several recipes need, as one check of the data; those without a check of their own accept all."""
-    asking = [check for check in checks if check is not None]
-
-    def accept(spec: DataSpec) -> None:
-        for check in asking:
-            check(spec)
 
     return accept
 

@@ -18,6 +18,7 @@ from leafwing.commands.plan import check_schedule, check_watching
 from leafwing.commands.recommend import check_any
 from leafwing.commands.replaying import open_replay
 from leafwing.commands.selection import require_packages
+from leafwing.commands.transfer import parse_freeze
 from leafwing.errors import InvalidOption, LeafwingError, nearest
 from leafwing.fields import Attributes, Label
 from leafwing.game import DataSpec, Output
@@ -45,18 +46,12 @@ def check_training(
     Raises:
         LeafwingError: no such source, recipe, option or run, or an invalid value.
     """
-    from leafwing.data.loading import check_built_in, check_fields
-    from leafwing.data.locating import locate
-
     old = open_replay(replay) if replay else None
     origin = old.data.origin if old and source is None else source
     if origin is not None:
-        place = locate(origin)
-        require_packages(data=place)
-        refuse_run(place)
-        check_built_in(place, reading_options(values))
-        check_fields(place, values.get("fields"))
-        _check_listing(place, values)
+        check_source(origin, values)
+    if values.get("freeze") is not None:
+        parse_freeze(values["freeze"])
     name = old.recipe if old and recipe is None and old.recipe_is_installed() else recipe
     if name is not None or old is None:
         _refuse_other_names(origin, name, values, options, old)
@@ -67,6 +62,28 @@ def check_training(
     settings = old.settings if old else Settings()
     check_schedule(replace_fields(settings.schedule, values), values)
     check_watching(replace_fields(settings.watching, values), values)
+
+
+def check_source(source: Any, values: Mapping[str, Any]) -> Place:
+    """Where the images of a source are, after checks of how they are to be read, which read none of them.
+
+    Args:
+        source: as for `train`.
+        values: settings by name, converted.
+
+    Raises:
+        LeafwingError: no such source, one that needs a package that is not installed, a run, or an invalid or unsuitable value.
+    """
+    from leafwing.data.loading import check_built_in, check_fields
+    from leafwing.data.locating import locate
+
+    place = locate(source)
+    require_packages(data=place)
+    refuse_run(place)
+    check_built_in(place, reading_options(values))
+    check_fields(place, values.get("fields"))
+    _check_listing(place, values)
+    return place
 
 
 def refuse_run(place: Place) -> None:

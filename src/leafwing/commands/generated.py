@@ -16,11 +16,18 @@ from typing import TYPE_CHECKING, Any
 from leafwing import files
 from leafwing.commands.evaluate import ADVICE, announce, details_of, require_same_network, scale_of
 from leafwing.commands.figures import as_row
-from leafwing.commands.first_checks import require_folder
+from leafwing.commands.first_checks import reading_options, require_folder
 from leafwing.commands.real_data import MIN_SAMPLES, default_samples, report_caveats
 from leafwing.commands.results import Rows
-from leafwing.commands.selection import WITHOUT_NETWORK, check_metrics, is_run, require_classifier, require_packages
-from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
+from leafwing.commands.selection import (
+    WITHOUT_NETWORK,
+    check_features,
+    check_metrics,
+    is_run,
+    require_classifier,
+    require_packages,
+)
+from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.progress import Progress, Reporter, reporter_of
 from leafwing.quantities import check_seed, count
 from leafwing.runs import OUTPUTS
@@ -55,7 +62,7 @@ def evaluate_pictures(
         pictures: the generated pictures: a folder, an archive or an array, see `leafwing.data.load`.
         data: the real ones. Feature networks learn from them only; for memorisation they are the training images.
         size: the size at which both are compared, as for `leafwing.train`. None: chosen from the real ones.
-        metrics: keys of `leafwing.metrics.pictures.METRICS`, as a list or separated by commas. None: fid, kid, prdc.
+        metrics: keys of `leafwing.metrics.OF_PICTURES`, as a list or separated by commas. None: fid, kid, prdc.
         n: number of pictures on either side. None: as many as both have, at most 5,000, or 1,000 with `lite0` and `inception`. If
             there are fewer real ones, all of them.
         features, weights: as for `evaluate`.
@@ -71,31 +78,29 @@ def evaluate_pictures(
         LeafwingError: invalid input; nothing was written.
     """
     from leafwing.data.locating import find
+    from leafwing.metrics import OF_PICTURES
 
+    number, seed = None if n is None else count(n, "n"), check_seed(seed)
+    check_features(features, weights)
+    reading_options({"size": size})
     names = check_metrics(metrics or DEFAULT_METRICS, False, str(data))
     for source in (pictures, data):
         require_packages(metrics=names, features=features, weights=weights, data=find(source))
+    for name in names:
+        if name not in OF_PICTURES:
+            raise LeafwingError(f"metric {name} needs a run; for pictures there are {', '.join(OF_PICTURES)}")
+    refuse_runs(pictures, data)
+    target_files = check_out(out, pictures, data, "memorisation" in names)
     import torch
 
     from leafwing.commands.launching import join_processes
     from leafwing.data.pack import cache_folder
     from leafwing.engine import choose
-    from leafwing.metrics import FEATURES, WITH_WEIGHTS
     from leafwing.metrics.choice import choose_features
     from leafwing.metrics.features import load_features
-    from leafwing.metrics.pictures import METRICS, PictureEvidence
+    from leafwing.metrics.pictures import PictureEvidence
     from leafwing.metrics.targets import frames, target
 
-    number, seed = None if n is None else count(n, "n"), check_seed(seed)
-    if features is None and weights is not None:
-        raise InvalidOption("weights", weights, f"name the network too: --features {' or '.join(WITH_WEIGHTS)}")
-    if features is not None and features not in FEATURES:
-        raise LeafwingError(f"no feature network {features!r}{did_you_mean(features, list(FEATURES))}")
-    for name in names:
-        if name not in METRICS:
-            raise LeafwingError(f"metric {name} needs a run; for pictures there are {', '.join(METRICS)}")
-    refuse_runs(pictures, data)
-    target_files = check_out(out, pictures, data, "memorisation" in names)
     with join_processes(ADVICE) as processes:
         progress = reporter_of(progress) if processes.first else Reporter()
         device = processes.device(choose(device, "fp32", torch.get_num_threads()).device)

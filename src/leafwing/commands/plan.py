@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leafwing import recipes
+from leafwing.augment_option import parse
 from leafwing.commands.feeding import (
     add_streams,
     data_check,
@@ -102,7 +103,7 @@ def resolve_training(
     progress: Reporter,
     replay: str | Path | Run | None = None,
     processes: Processes | None = None,
-    accept: Accept | None = None,
+    accepts: Sequence[Accept] = (),
 ) -> TrainingPlan:
     """Resolves and checks all arguments of a training run. Arguments take precedence over a replayed run, and that over the defaults.
 
@@ -114,7 +115,7 @@ def resolve_training(
         progress: receives messages and progress.
         replay: `run.json` or folder of an earlier run.
         processes: the processes that share the work; None: this one only.
-        accept: what the data must have, asked before any image is read; None: what this recipe needs.
+        accepts: what else is asked of the fields of the data, before any image is read.
 
     Raises:
         LeafwingError: invalid input.
@@ -194,8 +195,14 @@ def resolve_training(
     inherited = inherited_options(old.data, place) if old else {}
     replaced = {*values, "input_levels"} if "input" in values else {*values}  # also by None, which turns them off
     inherited = {name: value for name, value in inherited.items() if name not in replaced}
-    accept = accept or data_check(card, str(reference), hyperparameters)
-    dataset = data.load(place, **{**inherited, **load_options}, progress=progress.report_reading, accept=accept)
+    checks = [check for check in (data_check(card, str(reference), hyperparameters), *accepts) if check]
+
+    def accept(spec: DataSpec) -> None:
+        for check in checks:
+            check(spec)
+
+    loading = {**inherited, **load_options}
+    dataset = data.load(place, **loading, progress=progress.report_reading, accept=accept if checks else None)
     if dataset.spec.points:
         hyperparameters = card.resolve({**old_options, **options}, points=True)
         if machine.precision in (None, "auto"):
@@ -303,7 +310,6 @@ def check_before_reading(
     from leafwing.data.built_in import BUILT_IN
     from leafwing.data.options import check, check_input
     from leafwing.data.split import hold_out_count
-    from leafwing.engine.augmentation import parse
 
     if augment is not None:
         parse(augment)
@@ -551,7 +557,7 @@ def build_augmentation(option: str, spec: DataSpec, planned: int) -> Augmentatio
     Raises:
         InvalidOption: not an augmentation, or the data are points.
     """
-    from leafwing.engine.augmentation import Augmentation, parse
+    from leafwing.engine.augmentation import Augmentation
     from leafwing.fields import Image
 
     if (parsed := parse(option)) is None:

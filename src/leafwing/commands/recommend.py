@@ -92,7 +92,7 @@ def recommend(
     from leafwing.commands.threads import settle_threads
     from leafwing.data.locating import locate
 
-    choose_setup(replace_fields(HardwareSettings(), values))  # raises for what this machine does not have
+    choose_setup(replace_fields(HardwareSettings(), {**AUTO, **values}))  # raises, before the images are read
     reading, before, threads = OnlyProgress(progress), load(), torch.get_num_threads()
     speeds: dict[str, float] = {}
 

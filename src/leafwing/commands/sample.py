@@ -92,6 +92,16 @@ def sample(
     Raises:
         LeafwingError: invalid input; nothing was written.
     """
+    if format not in ("grid", "folder", "npz"):
+        raise LeafwingError(f"format {format!r}: choose from grid, folder, npz")
+    check_name(format, None if out is None else Path(out))
+    seed = check_seed(seed)
+    if n is not None:
+        n = whole(n, "n", 1)
+    if scale is not None:
+        whole(scale, "scale", 1)
+    if sweep is not None:
+        parse_sweep(sweep)
     check_run(run, root, checkpoint=checkpoint, label=label, conditions=conditions, out=out)
     import torch
 
@@ -101,13 +111,6 @@ def sample(
     from leafwing.engine import choose, keep_freed_memory
     from leafwing.model import Model
 
-    if format not in ("grid", "folder", "npz"):
-        raise LeafwingError(f"format {format!r}: choose from grid, folder, npz")
-    if format == "npz" and out is not None and Path(out).suffix.lower() not in ("", ".npz"):
-        raise LeafwingError(f"--out {out}: an .npz file is written, so its name should end in .npz")
-    seed = check_seed(seed)
-    if n is not None:
-        n = whole(n, "n", 1)
     if out is not None and Path(out).exists():
         raise LeafwingError(f"{out} exists: choose another --out")
     opened = Run.open(run, root=root, trust=trust)
@@ -249,6 +252,17 @@ def check_format(format: str, field: Field) -> None:
     raise LeafwingError(f"{field}: samples cannot be written as images: choose npz")
 
 
+def check_name(format: str, out: Path | None) -> None:
+    """Raises LeafwingError if an output path has the ending of another kind of file."""
+    from leafwing import films
+
+    suffix = "" if out is None else out.suffix.lower()
+    if format == "npz" and suffix not in ("", ".npz"):
+        raise LeafwingError(f"--out {out}: an .npz file is written, so its name should end in .npz")
+    if format == "grid" and suffix not in ("", ".png", *films.KINDS):
+        raise InvalidOption("out", out, "a grid is written as .png")
+
+
 def check_ending(field: Field, animation: str, format: str = "folder", out: Path | None = None) -> str:
     """The ending of the files of single samples: of clips, that of this type of animation.
 
@@ -258,8 +272,6 @@ def check_ending(field: Field, animation: str, format: str = "folder", out: Path
     from leafwing import films
 
     grid = out.suffix.lower() if out is not None and format == "grid" else ""
-    if grid not in ("", ".png", *films.KINDS):
-        raise InvalidOption("out", out, "a grid is written as .png")
     if not isinstance(field, Clip):
         if animation != "webp" or grid in films.KINDS:
             option, value = ("animation", animation) if animation != "webp" else ("out", out)

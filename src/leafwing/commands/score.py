@@ -87,6 +87,7 @@ def score(
     Raises:
         LeafwingError: invalid input, a run without a discriminator of single samples, or not one usable picture.
     """
+    seed = check_seed(seed)
     check_run(run, root, checkpoint=checkpoint, conditions=conditions, out=out)
     if out is not None:
         require_folder(out)
@@ -100,7 +101,7 @@ def score(
     from leafwing.fields import Image
     from leafwing.model import Model
 
-    seed, path, progress = check_seed(seed), find_pictures(pictures), reporter_of(progress)
+    path, progress = find_pictures(pictures), reporter_of(progress)
     opened = Run.open(run, root=root, trust=trust)
     device = choose(device, "fp32", torch.get_num_threads()).device
     model = Model.load(opened, checkpoint=opened.resolve_checkpoint(checkpoint), device=device)

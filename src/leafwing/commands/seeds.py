@@ -13,6 +13,7 @@ from leafwing.commands.sample import (
     WHAT,
     check_ending,
     check_format,
+    check_name,
     check_scale,
     plan_samples,
     say_changes,
@@ -21,7 +22,7 @@ from leafwing.commands.sample import (
 )
 from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.progress import Progress, counted, reporter_of
-from leafwing.quantities import check_seed
+from leafwing.quantities import check_seed, whole
 from leafwing.runs import ROOT, Run
 
 if TYPE_CHECKING:
@@ -67,6 +68,14 @@ def sample_seeds(
     Raises:
         LeafwingError: invalid input; nothing was written.
     """
+    numbers, reporter = parse_seeds(seeds), reporter_of(progress)
+    if format not in ("folder", "grid"):
+        raise InvalidOption("format", format, "choose from folder, grid")
+    if label == "all":
+        raise InvalidOption("label", label, "--seeds makes one sample for each seed; choose a class, or none")
+    check_name(format, None if out is None else Path(out))
+    if scale is not None:
+        whole(scale, "scale", 1)
     check_run(run, root, checkpoint=checkpoint, label=label, conditions=conditions, out=out if format == "grid" else None)
     import numpy as np
     import torch
@@ -76,11 +85,6 @@ def sample_seeds(
     from leafwing.engine import choose
     from leafwing.model import Model
 
-    numbers, reporter = parse_seeds(seeds), reporter_of(progress)
-    if format not in ("folder", "grid"):
-        raise InvalidOption("format", format, "choose from folder, grid")
-    if label == "all":
-        raise InvalidOption("label", label, "--seeds makes one sample for each seed; choose a class, or none")
     opened = Run.open(run, root=root, trust=trust)
     setup = choose(device, precision, torch.get_num_threads())
     model = Model.load(

@@ -110,6 +110,21 @@ def require_packages(
     opening.require_packages(data)
 
 
+def check_features(features: str | None, weights: str | Path | None = None, circular: bool = False) -> None:
+    """Raises LeafwingError for a feature network that does not exist, and for what needs its name.
+
+    Args:
+        features, weights, circular: as for `evaluate`.
+    """
+    from leafwing.metrics import FEATURES, WITH_WEIGHTS
+
+    if features is not None and features not in FEATURES:
+        raise LeafwingError(f"no feature network {features!r}{did_you_mean(features, FEATURES)}")
+    if features is None and (weights is not None or circular):
+        name, value = ("weights", weights) if weights is not None else ("circular", circular)
+        raise InvalidOption(name, value, f"name the network too: --features {' or '.join(WITH_WEIGHTS)}")
+
+
 def check_output(names: Sequence[str], outputs: Sequence[Output], output: Output, spec: DataSpec) -> None:
     """Raises LeafwingError if one of these metrics does not suit an output, from what it is generated."""
     from leafwing.metrics.targets import suits

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leafwing import files
-from leafwing.commands.first_checks import refuse_run
+from leafwing.augment_option import parse
+from leafwing.commands.first_checks import check_source
 from leafwing.commands.results import ContactSheet
 from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.option_names import refuse_unknown
@@ -60,16 +61,14 @@ def show(
     import numpy as np
 
     from leafwing import data
-    from leafwing.data.locating import locate
     from leafwing.data.memory import PREFIX
-    from leafwing.data.opening import require_packages
 
     refuse_unknown("show", options, {name: all_settings()[name].help for name in READING_OPTIONS if name != "mirror"})
     reading, _ = split_keywords(options)
     seed = check_seed(seed)
-    place = locate(source)
-    refuse_run(place)
-    require_packages(place)
+    if augment is not None and parse(augment) is None:
+        raise InvalidOption("augment", augment, "there is nothing to show")
+    place = check_source(source, reading)
     places = [*place.values()] if isinstance(place, dict) else [place]
     names = [str(item).removeprefix(PREFIX) for item in places]
     name = "-".join(Path(name).name.split(".")[0] for name in names)
@@ -84,10 +83,7 @@ def show(
                 "out", target, f"lies inside {item}, of which it would become an image; name a file elsewhere"
             )
     from leafwing import pictures  # imports torch
-    from leafwing.engine.augmentation import parse
 
-    if augment is not None and parse(augment) is None:
-        raise InvalidOption("augment", augment, "there is nothing to show")
     progress = reporter_of(progress)
     dataset = data.load(place, **reading, progress=progress.report_reading)
     image = _draw(dataset, seed) if augment is None else _draw_augmented(dataset, augment, seed, progress)
@@ -146,7 +142,7 @@ def _draw_augmented(dataset: Dataset, augment: str, seed: int, progress: Reporte
     from leafwing.engine.setup import seeded
 
     augmentation = build_augmentation(augment, dataset.spec, planned=1)
-    assert augmentation is not None
+    assert augmentation is not None, "`show` refuses none"
     if augmentation.option.kind == "ada":
         augmentation.p.fill_(SHOWN_P)
         progress.say(f"ada: shown with a probability of {SHOWN_P:g} for each change; in training it adapts")

@@ -212,6 +212,8 @@ def resume(
     """
     if changed not in (None, "old", "new"):
         raise InvalidOption("changed", changed, "choose from old, new")
+    new_total(images, 0, count, "images")
+    new_total(time, 0.0, duration, "time")
     if tensorboard:
         optional.require("tensorboard")
     machine_changes, _ = split_keywords({"device": device, "threads": threads, "micro_batch": micro_batch})

@@ -150,22 +150,31 @@ def freeze(game: Game, option: str, say: Callable[[str], None] = lambda text: No
     Raises:
         InvalidOption: not such a list, no such player or one that is named twice, or not so many layers.
     """
-    named: set[str] = set()
-    for part in option.split(","):
-        name, separator, number = part.strip().partition(":")
-        if not separator:
-            raise InvalidOption("freeze", option, "must be players and numbers of layers, such as D:4 or D:4,G:2")
-        layers = count(number, "freeze")
+    for name, layers in parse_freeze(option).items():
         if name not in game.players:
             raise InvalidOption("freeze", option, f"no player {name!r}{did_you_mean(name, game.players)}")
-        if name in named:
-            raise InvalidOption("freeze", option, f"names the player {name} twice")
-        named.add(name)
         names = freeze_layers(game.players[name].net, layers)
         if layers >= len(names):
             most = f"at most {len(names) - 1}" if len(names) > 1 else "nothing of it"
             raise InvalidOption("freeze", option, f"{name} has {plural(len(names), 'trained layer')}; {most} can be frozen")
         say(f"frozen: the layers {', '.join(names[:layers])} of {name}")
+
+
+def parse_freeze(option: str) -> dict[str, int]:
+    """The players of `D:4,G:2`, and how many layers of each are frozen.
+
+    Raises:
+        InvalidOption: not such a list, or a player is named twice.
+    """
+    layers: dict[str, int] = {}
+    for part in option.split(","):
+        name, separator, number = part.strip().partition(":")
+        if not separator:
+            raise InvalidOption("freeze", option, "must be players and numbers of layers, such as D:4 or D:4,G:2")
+        if name in layers:
+            raise InvalidOption("freeze", option, f"names the player {name} twice")
+        layers[name] = count(number, "freeze")
+    return layers
 
 
 def freeze_layers(net: nn.Module, layers: int) -> list[str]:

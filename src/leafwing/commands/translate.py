@@ -14,7 +14,7 @@ from leafwing.commands.originals import Original, Reading, find_pictures, open_p
 from leafwing.commands.writing import Writer
 from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.progress import Progress, Reporter, reporter_of
-from leafwing.quantities import check_seed
+from leafwing.quantities import check_seed, check_tile
 from leafwing.runs import ROOT, TRANSLATIONS, Run
 
 if TYPE_CHECKING:
@@ -94,23 +94,22 @@ def translate(
         LeafwingError: invalid input, or not one usable picture; nothing was written.
         StorageError: the output folder or a temporary file cannot be written; pictures written before stay.
     """
+    if not isinstance(samples, int) or samples < 1:
+        raise InvalidOption("samples", samples, "at least 1")
+    if resolution not in RESOLUTIONS:
+        raise InvalidOption("resolution", resolution, f"choose from {', '.join(RESOLUTIONS)}")
+    seed, tile = check_seed(seed), check_tile(tile)
+    check_seed(seed + samples - 1)
     check_run(run, root, checkpoint=checkpoint, conditions=conditions, out=out)
-    find_pictures(pictures)
+    path = find_pictures(pictures)
     import torch
 
     from leafwing.conditions import edits, from_settings, pixel_conditions, read_settings, settable
     from leafwing.data.loading import describe_files
     from leafwing.data.pictures import strict
     from leafwing.engine import choose
-    from leafwing.engine.sizes import check_tile
     from leafwing.model import Model
 
-    if not isinstance(samples, int) or samples < 1:
-        raise InvalidOption("samples", samples, "at least 1")
-    if resolution not in RESOLUTIONS:
-        raise InvalidOption("resolution", resolution, f"choose from {', '.join(RESOLUTIONS)}")
-    seed, path, tile = check_seed(seed), find_pictures(pictures), check_tile(tile)
-    check_seed(seed + samples - 1)
     if out is not None and Path(out).exists():
         raise LeafwingError(f"{out} exists: choose another --out")
     opened = Run.open(run, root=root, trust=trust)

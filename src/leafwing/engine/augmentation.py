@@ -7,18 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from leafwing.augment_option import AugmentOption
 from leafwing.engine.share import RepeatedDraws
-from leafwing.errors import InvalidOption, did_you_mean
 from leafwing.game import Clock, Round, to_fp32
 from leafwing.parts import augment
-from leafwing.quantities import real
 
 TARGET = 0.766
 """Target of the measure of overfitting. With normal scores it corresponds to 0.6 for the sign of D(x), the target of the paper."""
@@ -26,69 +24,6 @@ SPEED = 500_000
 """Images within which ADA's p can rise from 0 to 1 (Karras et al. 2020, appendix C); half the training, if that is shorter."""
 INTERVAL = 4
 """Updates of the critic between two adaptations of p."""
-
-
-@dataclass(frozen=True)
-class AugmentOption:
-    """The option `augment`, parsed.
-
-    Args:
-        kind: `diff`, `ada` with an adaptive p, or `p`, the changes of ADA with a given p.
-        changes: of `parts.augment.DIFF`.
-        start, end: p at the beginning and at the end of training, linear between them.
-        probability: of `diff`, that an image is changed.
-    """
-
-    kind: str
-    changes: tuple[str, ...] = ()
-    start: float = 0.0
-    end: float = 0.0
-    probability: float = 1.0
-
-
-def parse(text: str) -> AugmentOption | None:
-    """The option `augment`: `none`, `diff`, `diff:color,translation`, `diff:p=0.7`, `ada`, `p=0.3` or `p=0:0.3`; None for `none`.
-
-    Raises:
-        InvalidOption: something else.
-    """
-    name, _, detail = text.strip().partition(":")
-    if text.strip() == "none":
-        return None
-    if text.strip() == "ada":
-        return AugmentOption("ada")
-    if name == "diff":
-        words = [word.strip() for word in detail.split(",")] if detail else []
-        chances = [word for word in words if word.startswith("p=")]
-        changes = [word for word in words if word not in chances] or [*augment.DIFF]
-        for word in changes:
-            if word not in augment.DIFF:
-                raise InvalidOption(
-                    "augment", text, f"the changes of diff are {', '.join(augment.DIFF)}{did_you_mean(word, augment.DIFF)}"
-                )
-        probability = _probability(chances[0].removeprefix("p=")) if len(chances) == 1 else 0.0 if chances else 1.0
-        if not 0 < probability <= 1:
-            raise InvalidOption(
-                "augment", text, "p, the probability that an image is changed, must be above 0 and at most 1: diff:p=0.7"
-            )
-        return AugmentOption("diff", tuple(word for word in augment.DIFF if word in changes), probability=probability)
-    if text.strip().startswith("p="):
-        first, _, last = text.strip()[2:].partition(":")
-        start, end = _probability(first), _probability(last or first)
-        if not (0 <= start <= 1 and 0 <= end <= 1):
-            raise InvalidOption("augment", text, "p must be a probability such as p=0.3, or two, p=0:0.3, for start and end")
-        return AugmentOption("p", start=start, end=end)
-    raise InvalidOption(
-        "augment", text, "choose from none, diff, diff:color,translation,cutout, diff:p=0.7, ada, p=0.3, p=0:0.3"
-    )
-
-
-def _probability(text: str) -> float:
-    """A number; -1 if it is none."""
-    try:
-        return real(text)
-    except ValueError:
-        return -1.0
 
 
 class Augmentation(nn.Module):

@@ -19,12 +19,10 @@ from leafwing.engine.strips import Source, Strips
 from leafwing.engine.turns import is_out_of_memory
 from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.machine import available_memory
-from leafwing.quantities import whole
+from leafwing.quantities import SMALLEST_TILE, TILES
 
-TILES = ("auto", "whole")
 WHOLE_LIMIT = 1 << 30
 """Bytes above which a picture on the CPU is computed in strips even if there is more memory."""
-SMALLEST_TILE = 8
 
 
 class Piece(NamedTuple):
@@ -65,21 +63,6 @@ def assemble(pieces: Iterable[Piece], n: int, convert: Callable[[Tensor], Tensor
     if result is None:
         raise ValueError("there are no pieces")
     return result
-
-
-def check_tile(tile: int | str) -> int | str:
-    """A size of tiles: auto, whole, or the side of a tile in pixels.
-
-    Raises:
-        LeafwingError: neither.
-    """
-    if tile in TILES:
-        return tile
-    try:
-        return whole(tile, "tile", SMALLEST_TILE)
-    except InvalidOption:
-        reason = f"write auto, whole, or the side of a tile in pixels, at least {SMALLEST_TILE}"
-        raise InvalidOption("tile", tile, reason) from None
 
 
 def check_images(

@@ -27,6 +27,8 @@ METRICS = {
     "memorisation": "whether samples are copies of training images",
 }
 """Names of metrics, which are also their file names, with descriptions."""
+OF_PICTURES = ("fid", "kid", "prdc", "inception_score", "swd", "ms_ssim", "memorisation")
+"""The metrics that need images only; the others need a run, its latents or what it generates from."""
 FEATURES = {
     "pixels": "no network: the images themselves, downsampled to 16x16",
     "own": "a small network trained once on the data: a classifier if there are labels, else self-supervised",

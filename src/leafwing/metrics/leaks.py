@@ -31,7 +31,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from leafwing.engine.augmentation import Augmentation, AugmentOption, parse
+from leafwing.augment_option import AugmentOption, parse
+from leafwing.engine.augmentation import Augmentation
 from leafwing.errors import LeafwingError
 from leafwing.metrics.evidence import Evidence, Measure
 from leafwing.metrics.memorisation import first

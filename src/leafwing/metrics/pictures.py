@@ -12,6 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from leafwing.errors import LeafwingError
+from leafwing.metrics import OF_PICTURES
 from leafwing.metrics.features import Features
 from leafwing.metrics.protocol import Protocol
 from leafwing.metrics.samples import Samples
@@ -22,9 +23,6 @@ from leafwing.progress import ProgressCallback, no_progress
 if TYPE_CHECKING:
     from leafwing.data import Dataset
     from leafwing.engine.processes import Processes
-
-METRICS = ("fid", "kid", "prdc", "inception_score", "swd", "ms_ssim", "memorisation")
-"""The metrics that need images only; the others need a run, its latents or what it generates from."""
 
 
 class PictureEvidence(Samples):
@@ -81,7 +79,7 @@ class PictureEvidence(Samples):
         """None: nobody knows from which classes the pictures were generated."""
 
     def _refuse(self, *_: Any, **__: Any) -> Never:
-        raise LeafwingError(f"this metric needs a run; for pictures there are {', '.join(METRICS)}")
+        raise LeafwingError(f"this metric needs a run; for pictures there are {', '.join(OF_PICTURES)}")
 
     pairs = with_sources = cycles = inputs = fake_points = generate = latents = _refuse
 

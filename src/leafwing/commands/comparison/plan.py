@@ -13,11 +13,12 @@ import msgspec
 
 from leafwing import recipes
 from leafwing.commands.capacity import check_memory
-from leafwing.commands.feeding import check_for_all, data_check, pace_of_training
-from leafwing.commands.first_checks import check_recipe
+from leafwing.commands.feeding import data_check, pace_of_training
+from leafwing.commands.first_checks import check_training
 from leafwing.commands.real_data import check_samples, too_few
 from leafwing.commands.selection import (
     WITHOUT_NETWORK,
+    check_features,
     check_metrics,
     check_output,
     require_classifier,
@@ -44,6 +45,7 @@ from leafwing.settings import (
 
 if TYPE_CHECKING:
     from leafwing.data import Dataset
+    from leafwing.data.lacking import Accept
     from leafwing.game import DataSpec, Output, Turn
     from leafwing.loop import Training
     from leafwing.metrics.choice import FeatureChoice
@@ -216,36 +218,36 @@ def resolve_comparison(arguments: Mapping[str, Any], progress: Reporter) -> Comp
     options = assign_options(arguments["options"], dict(zip(names, references, strict=True)))
     evaluation = check_evaluation(arguments)
     require_packages(**{name: value for name, value in evaluation.items() if name != "n"}, data=place)
-    for name, reference in zip(names, references, strict=True):
-        check_recipe(reference, options[name])
+    jobs, threads = arguments["jobs"], arguments["threads"]
+    for name, value in (("jobs", jobs), ("threads", threads)):
+        if value is not None:
+            whole(value, name, 1, MAX_THREADS)
     pace = pace_of_training(
         arguments["source"], references[0], {"hold_out": HOLD_OUT, **arguments["settings"]}, options[names[0]]
     )
-    user_settings = check_settings(arguments["settings"], pace)
+    user_settings = {"device": "auto", **check_settings(arguments["settings"], pace)}
+    settings, _ = split_keywords({"images": images, "precision": "fp32", "threads": 1, **user_settings})
+    for name, reference in zip(names, references, strict=True):
+        check_training(arguments["source"], reference, settings, options[name])
     import torch
 
     from leafwing.commands.plan import build_training, check_before_reading, resolve_training
     from leafwing.engine import choose
 
-    device = choose(user_settings.pop("device", None) or "auto", "auto", 1).device
-    jobs, threads = arguments["jobs"], arguments["threads"]
-    for name, value in (("jobs", jobs), ("threads", threads)):
-        if value is not None:
-            whole(value, name, 1, MAX_THREADS)
+    device = choose(settings["device"], "auto", 1).device
+    settings = {**settings, "device": "cpu"}
     runs = len(names) * len(seeds)
 
     compared: dict[str, ComparedRecipe] = {}
     notes = OnceReporter(progress)
-    settings, _ = split_keywords({"images": images, "device": "cpu", "precision": "fp32", "threads": 1, **user_settings})
-    cards, reading = list(map(recipes.describe, references)), replace_fields(DataSettings(), settings)
-    for card, reference in zip(cards, references, strict=True):
-        check_before_reading(place, card, reference, options[card.name], reading, None)
-    accept = check_for_all(
-        data_check(card, reference, card.resolve(options[card.name]))
-        for card, reference in zip(cards, references, strict=True)
-    )
+    reading, checks = replace_fields(DataSettings(), settings), list[Accept]()
+    for name, reference in zip(names, references, strict=True):  # all before the first one reads the images
+        card = recipes.describe(reference)
+        check_before_reading(place, card, reference, options[name], reading, None)
+        if check := data_check(card, reference, card.resolve(options[name])):
+            checks.append(check)
     for name, reference in zip(names, references, strict=True):
-        resolved = resolve_training(arguments["source"], reference, settings, options[name], notes, accept=accept)
+        resolved = resolve_training(arguments["source"], reference, settings, options[name], notes, accepts=checks)
         training = build_training(resolved)
         if device == "cpu":  # the trainings above are built there
             check_memory(training, resolved.options, notes.warn, recipe=name)
@@ -460,7 +462,7 @@ def check_evaluation(arguments: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         LeafwingError: unknown metric or feature network, or a missing file.
     """
-    from leafwing.metrics import FEATURES, METRICS, WITH_WEIGHTS
+    from leafwing.metrics import METRICS, WITH_WEIGHTS
 
     metrics, features, weights = (arguments[name] for name in ("metrics", "features", "weights"))
     evaluation: dict[str, Any] = {}
@@ -469,8 +471,7 @@ def check_evaluation(arguments: Mapping[str, Any]) -> dict[str, Any]:
         for name in evaluation["metrics"]:
             if name not in METRICS:
                 raise LeafwingError(f"no metric {name!r}{did_you_mean(name, METRICS)}")
-    if features not in (None, *FEATURES):
-        raise LeafwingError(f"no feature network {features!r}{did_you_mean(features, FEATURES)}")
+    check_features(features)
     if weights is not None and (features not in WITH_WEIGHTS or not Path(weights).is_file()):
         raise InvalidOption("weights", weights, f"must be the weights file of --features {' or '.join(WITH_WEIGHTS)}")
     evaluation |= {name: str(arguments[name]) for name in ("features", "weights") if arguments[name] is not None}
