@@ -122,6 +122,10 @@ def test_a_recipe_decides_by_its_options() -> None:
         ({"augment": "dif"}, "choose from none, diff"),
         ({"augment": "dif", "recipe": "dcgan"}, "choose from none, diff"),
         ({"hold_out": "some", "recipe": "dcgan"}, "must be a whole number of at least 0, or auto"),
+        ({"device": "mps"}, "not available on this machine"),
+        ({"device": "mps", "recipe": "dcgan"}, "not available on this machine"),
+        ({"threads": "two"}, "must be a whole number of at least 1"),
+        ({"capture": True, "device": "cpu"}, "only CUDA captures turns"),
         ({"recipe": "srgan", "input": "low4", "pretrain": 2.0}, "must be from 0 to 1"),
     ],
 )
@@ -130,4 +134,29 @@ def test_what_options_alone_decide_is_refused_before_images_are_read(
 ) -> None:
     folder = write(tmp_path / "set", ["1.png", "2.png"])
     with pytest.raises(LeafwingError, match=message):
-        leafwing.train(folder, out=tmp_path / "run", threads=1, **options)
+        leafwing.train(folder, out=tmp_path / "run", **{"threads": 1, **options})
+
+
+@pytest.mark.usefixtures("unread")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"recipes": "dcgan,cgan"}, "recipe cgan needs"),
+        ({"recipes": "dcgan,fastgan", "size": 20}, "size 20x20"),
+        ({"recipes": "dcgan", "device": "mps"}, "not available on this machine"),
+    ],
+)
+def test_what_any_of_the_compared_recipes_lacks_is_refused_before_images_are_read(
+    options: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    folder = write(tmp_path / "set", ["1.png", "2.png"])
+    with pytest.raises(LeafwingError, match=message):
+        leafwing.compare(folder, out=tmp_path / "comparison", **options)
+
+
+@pytest.mark.usefixtures("unread")
+@pytest.mark.parametrize("options", [{"augment": "dif"}, {"augment": "none"}, {"size": "64x"}, {"levels": "a"}])
+def test_a_sheet_with_a_bad_option_is_refused_before_images_are_read(options: dict[str, Any], tmp_path: Path) -> None:
+    folder = write(tmp_path / "set", ["1.png", "2.png"])
+    with pytest.raises(LeafwingError, match=next(iter(options))):
+        leafwing.show(folder, out=tmp_path / "sheet.png", **options)

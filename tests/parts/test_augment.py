@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from leafwing.augment_option import DIFF
 from leafwing.engine.share import SharedDraws
 from leafwing.parts import augment
 
@@ -162,3 +163,7 @@ def test_both_shifts_are_made_to_the_same_images() -> None:
     assert torch.equal(x != 0, y != 0)
     assert abs(float((x != 0).float().mean()) - 0.3) < 4 * (0.3 * 0.7 / 4000) ** 0.5
     assert (x.max(), y.max()) == (16, 8), "shares of the width and of the height"
+
+
+def test_the_changes_of_diffaugment_have_the_names_of_the_option() -> None:
+    assert (*augment.DIFF,) == DIFF

@@ -240,7 +240,8 @@ def resolve_comparison(arguments: Mapping[str, Any], progress: Reporter) -> Comp
 
     compared: dict[str, ComparedRecipe] = {}
     notes = OnceReporter(progress)
-    reading, checks = replace_fields(DataSettings(), settings), list[Accept]()
+    reading = replace_fields(DataSettings(), settings)
+    checks: list[Accept] = []
     for name, reference in zip(names, references, strict=True):  # all before the first one reads the images
         card = recipes.describe(reference)
         check_before_reading(place, card, reference, options[name], reading, None)
