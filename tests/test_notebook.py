@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -18,9 +20,11 @@ import bare_run
 import leafwing
 import saved_run
 from leafwing import files, notebook
+from leafwing.commands import results
 from leafwing.commands.comparison.compare import Comparison
 from leafwing.commands.explore import Exploration
-from leafwing.commands.results import ContactSheet, Rows
+from leafwing.commands.prepare import Preparation
+from leafwing.commands.results import ContactSheet, Rows, Written
 from leafwing.errors import LeafwingError
 from leafwing.game import DataSpec
 from leafwing.pictures import png, to_image
@@ -256,19 +260,72 @@ def test_rows_of_an_evaluation_are_a_list_and_a_table() -> None:
     assert "<th>images</th>" not in Rows(rows[:1])._repr_html_()
 
 
-def test_a_comparison_is_a_dictionary_and_its_text() -> None:
-    table = Comparison(
-        sentences=["a <wins>."],
-        measures={"fid": "lower"},
-        summary=[],
-        keeping="",
-        equal="Equal.",
-        caveats=[],
-        marked=[],
-        report="report.html",
-    )
+def test_a_comparison_is_a_dictionary_its_text_and_samples(tmp_path: Path) -> None:
+    content = {
+        "sentences": ["a <wins>."],
+        "measures": {"fid": "lower"},
+        "summary": [],
+        "keeping": "",
+        "equal": "Equal.",
+        "caveats": [],
+        "marked": [],
+        "report": "report.html",
+    }
+    table = Comparison(content)
+    assert table == content
     assert table["sentences"] == ["a <wins>."]
     assert table._repr_html_().startswith("<pre>a &lt;wins&gt;.\nEqual.")
+    sheet = tmp_path / "000000500.png"
+    sheet.write_bytes(IMAGE)
+    html = Comparison(content, {"gan": sheet, "lost": tmp_path / "no.png"})._repr_html_()
+    assert html.startswith(table._repr_html_())
+    assert f"<div>gan</div>{notebook.picture(IMAGE)}" in html
+    assert html.endswith("<div>lost</div>")
+
+
+@pytest.mark.parametrize("suffix", [".png", ".webp", ".gif", ".mp4"])
+def test_a_written_file_is_a_path_that_shows_itself(suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(f"a{suffix}").write_bytes(IMAGE)
+    path = Written(f"a{suffix}")
+    assert (path, str(path), path.read_bytes()) == (Path(f"a{suffix}"), f"a{suffix}", IMAGE)
+    assert {path: 1}[Path(f"a{suffix}")] == 1
+    html = path._repr_html_()
+    assert html is not None
+    assert "<video" in html if suffix == ".mp4" else html.startswith(notebook.picture(IMAGE, suffix[1:]))
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path / "other")
+    assert path._repr_html_() == html, "the current folder has changed"
+    assert pickle.loads(pickle.dumps(path)) == copy.deepcopy(path) == path
+    monkeypatch.setattr(results, "SHOWN", 3)
+    assert path._repr_html_() is None, "too large"
+
+
+def test_other_written_paths_are_shown_as_paths(tmp_path: Path) -> None:
+    for path in (Written(tmp_path), Written(tmp_path / "a.npz"), Written(tmp_path / "lost.png")):
+        assert path._repr_html_() is None
+    derived = Written(tmp_path / "lost.png").parent
+    assert getattr(derived, "_repr_html_", lambda: None)() is None
+
+
+def test_what_is_written_shows_itself(tmp_path: Path) -> None:
+    output = 'Output("image", lambda nets, inputs, clock: squares(inputs.latent), ("label",), Normal(4))'
+    run = saved_run.save(tmp_path / "run", DataSpec.images(16, 16, labels=("ant", "bee")), output)
+    sheets = run / "samples"
+    sheets.mkdir(exist_ok=True)
+    Image.new("RGB", (64, 64)).save(sheets / "000000100.png")
+    for written in (
+        leafwing.sample(run, 2, trust=True, progress=False),
+        leafwing.sample_seeds(run, "1,2", format="grid", label="ant", trust=True, progress=False),
+        leafwing.walk(run, "1,2", seconds=0.2, trust=True, progress=False),
+        leafwing.reel(run, seconds=1, progress=False),
+    ):
+        assert isinstance(written, Path)
+        assert "base64" in (written._repr_html_() or ""), written
+    sheet = tmp_path / "crops.png"
+    sheet.write_bytes(IMAGE)
+    html = Preparation(tmp_path / "crops", sheet, pictures=3, written=2)._repr_html_()
+    assert html == f"<div>{tmp_path / 'crops'}: 2 crops of 3 pictures</div>{notebook.picture(IMAGE)}<div>{sheet}</div>"
 
 
 def test_an_exploration_and_a_contact_sheet_show_their_pictures(tmp_path: Path) -> None:

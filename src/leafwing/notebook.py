@@ -43,6 +43,12 @@ def picture(content: bytes, kind: str = "png") -> str:
     return f'<img style="max-width: 100%" src="data:image/{kind};base64,{base64.b64encode(content).decode()}">'
 
 
+def video(content: bytes) -> str:
+    """An .mp4 film as HTML, likewise; it is repeated."""
+    source = f"data:video/mp4;base64,{base64.b64encode(content).decode()}"
+    return f'<video style="max-width: 100%" controls loop src="{source}"></video>'
+
+
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Rows of text as an HTML table."""
 

@@ -70,7 +70,7 @@ def test_seeds_are_a_number_or_a_list() -> None:
         ({"jobs": 0}, "jobs"),
         ({"images": "x"}, "images"),
         ({"recipes": "dcgan"}, "points"),
-        ({"device": "tpu"}, "no device"),
+        ({"device": "tpu"}, "choose from auto, cpu, cuda, mps"),
         ({"sise": 16}, "no argument 'sise'; did you mean size"),
         ({"n": 0}, "n=.?0"),
         ({"n": "1000g"}, "needs about .* of memory.*: at most .* samples"),

@@ -13,12 +13,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from leafwing import files
+from leafwing import files, notebook
 from leafwing.commands.originals import find_pictures, open_pictures
+from leafwing.commands.results import Written
 from leafwing.commands.writing import QUALITY, encode, folded, reserve, safe_path, shortened
 from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.progress import Progress, Reporter, reporter_of
-from leafwing.quantities import real
+from leafwing.quantities import plural, real
 
 if TYPE_CHECKING:
     from PIL import Image as Pillow
@@ -56,6 +57,13 @@ class Preparation:
     rejected: list[RejectedFile] = field(default_factory=list)
     rules: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._shown = Written(self.sheet)
+
+    def _repr_html_(self) -> str:
+        text = f"{self.folder}: {plural(self.written, 'crop')} of {plural(self.pictures, 'picture')}"
+        return notebook.lines([text]) + (self._shown._repr_html_() or "")
 
 
 def prepare(

@@ -7,6 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from leafwing import files
+from leafwing.commands.results import Written
 from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.progress import Progress, reporter_of
 from leafwing.quantities import whole
@@ -39,7 +40,7 @@ def reel(
         progress: True or None: messages are shown; False: not; or a `leafwing.Reporter`, which receives them.
 
     Returns:
-        The file.
+        The file, which notebooks show.
 
     Raises:
         LeafwingError: the run has no sample grids, the file exists, or its type is not supported.
@@ -72,7 +73,7 @@ def reel(
     left_out = f"{len(frames)} of {len(grids)} sample grids, about evenly spaced" if len(frames) < len(grids) else ""
     if note := "; ".join(filter(None, (left_out, pictures.reel(frames, captions, target, seconds, size, is_smooth)))):
         reporter_of(progress).say(f"{target}: {note}")
-    return target
+    return Written(target)
 
 
 def spread(grids: Sequence[Path]) -> list[Path]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from leafwing import files
 from leafwing.commands.first_checks import check_run
+from leafwing.commands.results import Written
 from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.fields import Attributes, Caption, Clip, Field, Label, Vector, describe_kind
 from leafwing.machine import available_memory
@@ -87,7 +88,7 @@ def sample(
         progress: True or None: messages are shown; False: not; or a `leafwing.Reporter`, which receives them.
 
     Returns:
-        The output path.
+        The output path, which notebooks show if it is a picture or a film.
 
     Raises:
         LeafwingError: invalid input; nothing was written.
@@ -167,22 +168,22 @@ def sample(
             pictures.write_images(image_files(blocks, field, target, of_samples, ending, share.start, scale or 1))
             say_changes(ending, field, reporter, scale or 1)
             processes.barrier()
-            return target
+            return Written(target)
         array = collect(blocks, share.stop - share.start, field)
         array = processes.gather(torch.from_numpy(array)).numpy()
         if not processes.first:
-            return target
+            return Written(target)
         if format == "npz":
             arrays = {"samples": pictures.enlarge_stored(field, array, scale or 1), **condition_arrays(model, inputs)}
             files.write(target, lambda path: write_npz(path, arrays))
-            return target
+            return Written(target)
         if isinstance(field, Vector):
             files.write(target, pictures.png(pictures.scatter(torch.from_numpy(array))))
-            return target
+            return Written(target)
         titles = sweep_titles(model, sweep)
         sheet = pictures.sample_grid(field, array, columns, model.spec, inputs, titles)
         write_sheet(sheet, target, scale, is_film, reporter)
-    return target
+    return Written(target)
 
 
 def write_sheet(sheet: Sheet, target: Path, scale: int | None, is_film: bool, reporter: Reporter) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from leafwing import files
 from leafwing.commands.first_checks import check_run
+from leafwing.commands.results import Written
 from leafwing.commands.sample import (
     WHAT,
     check_ending,
@@ -121,7 +122,7 @@ def sample_seeds(
         texts = [str(seed) for seed in numbers]
         sheet = pictures.sample_grid(field, np.concatenate(samples), columns, model.spec, inputs, texts=texts)
         write_sheet(sheet, target, scale, is_film, reporter)
-        return target
+        return Written(target)
     target = Path(out) if out else opened.outputs / files.file_name(f"{model.images:09d}-seeds", *texts)
     if target.exists() and not target.is_dir():
         raise LeafwingError(f"{target} is not a folder: choose another --out")
@@ -146,7 +147,7 @@ def sample_seeds(
 
     pictures.write_images(images())
     say_changes(ending, field, reporter, scale or 1)
-    return target
+    return Written(target)
 
 
 def refuse_other_samples(folder: Path, about: Mapping[str, Any]) -> None:

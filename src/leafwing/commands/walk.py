@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from leafwing import files
 from leafwing.commands.first_checks import check_run
+from leafwing.commands.results import Written
 from leafwing.commands.sample import default_rows, say_left_out, setting_texts
 from leafwing.commands.seeds import parse_seeds
 from leafwing.errors import InvalidOption, LeafwingError
@@ -78,7 +79,7 @@ def walk(
         progress: True or None: shown; False: not; or a `leafwing.Reporter`, which receives messages and progress.
 
     Returns:
-        The file.
+        The file, which notebooks show.
 
     Raises:
         LeafwingError: invalid input, or a run that does not generate images from latents; nothing was written.
@@ -140,7 +141,7 @@ def walk(
         target.parent.mkdir(parents=True, exist_ok=True)
     if note := films.write(target, chain([first], images), 1_000 / fps, loop=loop):
         reporter.say(f"{target}: {note}")
-    return target
+    return Written(target)
 
 
 @dataclass

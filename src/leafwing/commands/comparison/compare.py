@@ -23,6 +23,7 @@ from leafwing.commands.comparison.record import Record, open_record
 from leafwing.commands.comparison.report import as_text, end_of, short_trainings, write_report
 from leafwing.commands.comparison.speed import SliceCounter, images_in_time, measurement_arguments, number_of_slices
 from leafwing.commands.comparison.workers import Outcome, RunChild, Stopped, Workers
+from leafwing.commands.results import Written
 from leafwing.config import LogRecord
 from leafwing.errors import Diverged, LeafwingError, StorageError
 from leafwing.progress import Progress, Reporter, reporter_of
@@ -42,10 +43,20 @@ MESSAGE_INTERVAL = 30.0  # seconds between two progress messages
 
 
 class Comparison(dict[str, Any]):
-    """The content of `table.json`; see `compare`. Notebooks show it as text."""
+    """The content of `table.json`; see `compare`. Notebooks show it as text, and samples of each recipe.
+
+    Args:
+        content: of `table.json`.
+        sheets: progress sheets by the names of their recipes.
+    """
+
+    def __init__(self, content: Mapping[str, Any], sheets: Mapping[str, Path] | None = None) -> None:
+        super().__init__(content)
+        self._sheets = {name: Written(path) for name, path in (sheets or {}).items()}
 
     def _repr_html_(self) -> str:
-        return notebook.preformatted(as_text(self))
+        sheets = (notebook.lines([name]) + (sheet._repr_html_() or "") for name, sheet in self._sheets.items())
+        return notebook.preformatted(as_text(self)) + "".join(sheets)
 
 
 def compare(
@@ -126,7 +137,10 @@ def compare(
         except KeyboardInterrupt:
             progress.say(f"stopped; the same command continues the comparison in {folder}")
             raise
-        return Comparison(write_report(plan, record))
+        table = write_report(plan, record)
+        folders = {name: record.run_folder(name, plan.seeds[0]) / "samples" for name in plan.recipes}
+        grids = {name: [*files.numbered(folder, "", ".png").values()] for name, folder in folders.items()}
+        return Comparison(table, {name: paths[-1] for name, paths in grids.items() if paths})
 
 
 def settle_budget(plan: ComparisonPlan, record: Record, workers: Workers, progress: Reporter) -> None:
