@@ -32,7 +32,7 @@ from leafwing.game import Batch, DataSpec
 from leafwing.laboratory.latents import parse_numbers
 from leafwing.laboratory.options import read_picture
 from leafwing.laboratory.truncate import parse_psi
-from leafwing.quantities import duration, real, whole
+from leafwing.quantities import check_tile, duration, real, whole
 from tiny import PICTURES, start
 
 
