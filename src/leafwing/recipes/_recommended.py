@@ -236,6 +236,8 @@ def with_length(choice: Choice, facts: Facts, speed: Callable[[Choice], float]) 
         else:
             why = f"{show_duration(facts.seconds)} of training: this machine shows about {show_count(images)} images"
         why += f", {repetitions(images, facts.pictures)}"
+        if facts.kind in ("pairs", "enlarging", "unpaired") and images + facts.before < facts.pictures:
+            why += "; expect nothing of use: give it a --time in which each is shown several times"
         if facts.kind == "images" and images + facts.before < RECOGNISABLE:
             why += f"; {EXPECTATION}"
         elif facts.kind == "images" and images + facts.before < MANY_RECOGNISABLE:
