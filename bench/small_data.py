@@ -240,6 +240,7 @@ def main() -> None:
             last = next((record for record in run.records() if record["images"] == args.checkpoint), run.records()[-1])
             row = {"bench": "small_data", "source": Path(args.source).name, "pictures": pictures, "size": args.size}
             choice = f"{name}, from {args.start.name}" if args.start else name
+            choice += "" if run.data.options.get("mirror") else ", not mirrored"
             row |= {"choice": choice, "options": run.options, "augment": run.settings.critic.augment, "seed": seed}
             row |= {
                 "minutes": args.minutes if not args.images else None,
