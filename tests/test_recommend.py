@@ -23,7 +23,7 @@ from leafwing.commands.speed import MEASURING, images_within, in_parts, mean_spe
 from leafwing.data.doctor import SourceReport
 from leafwing.data.doctor import doctor as examine
 from leafwing.engine import setup
-from leafwing.errors import InvalidOption, LeafwingError
+from leafwing.errors import LeafwingError
 from leafwing.game import Clock, DataSpec, Game
 from leafwing.progress import Reporter
 from leafwing.quantities import count
@@ -508,21 +508,6 @@ def test_points_and_pairs(tmp_path: Path) -> None:
         advice = next(line for line in commands.doctor(source, size=32, input=input).advice if line.startswith("Next"))
         assert plan["recipe"] == recipe
         assert f"chooses {recipe}" in advice
-
-
-@pytest.mark.parametrize(
-    "wrong", [{"device": "mps" if torch.cuda.is_available() else "cuda"}, {"threads": "two"}], ids=["device", "threads"]
-)
-def test_what_this_machine_does_not_have_is_said_before_images_are_read(
-    wrong: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def read(*arguments: Any, **options: Any) -> None:
-        raise AssertionError("images are read")
-
-    source = write(tmp_path / "photos", {"": 3})
-    monkeypatch.setattr("leafwing.data.reading.decode", read)
-    with pytest.raises(InvalidOption, match=next(iter(wrong))):
-        leafwing.train(source, out=tmp_path / "run", images=8, **wrong)
 
 
 @pytest.mark.parametrize("word", ["low", "lowlight"])

@@ -124,7 +124,7 @@ IN_PYTHON = {
     "from": {"train": "write replay=RUN"},
     "dry_run": {"train": "leafwing.forecast(...) returns the plan"},
     "or_resume": {"train": "write leafwing.train_or_resume(...)"},
-    "devices": {"train resume sample evaluate": "only the command line has it: `leafwing train SOURCE --devices N`"},
+    "devices": {"train resume sample evaluate": "only the command line has it: --devices N"},
     "size": {"evaluate": "it is for pictures: leafwing.evaluate_pictures(pictures, source)"},
     "out": {
         "evaluate": "it is for pictures: leafwing.evaluate_pictures(pictures, source); the rows of a run are in its metrics.jsonl"

@@ -217,7 +217,7 @@ class Run:
         """The file `log.jsonl`; raises StorageError if it is missing in the folder."""
         path = self.folder / "log.jsonl"
         if self.folder.is_dir() and not path.exists():
-            raise StorageError(f"{path} was taken away while training: put it back, or go on with a log that begins here")
+            raise StorageError(f"{path} was taken away while training: put it back, or resume with a log that begins there")
         return path
 
     def records(self) -> list[dict[str, Any]]:

@@ -81,33 +81,13 @@ def test_seeds_are_a_number_or_a_list() -> None:
     ],
 )
 def test_invalid_arguments_are_refused_before_anything_is_written(
-    change: dict[str, Any], message: str, tmp_path: Path, fake_workers: FakeWorkers
+    change: dict[str, Any], message: str, tmp_path: Path, fake_workers: FakeWorkers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("leafwing.commands.real_data.available_memory", lambda: 8 << 30)
     with pytest.raises(LeafwingError, match=message):
         commands.compare("ring", **{**RING, "options": (), **change}, out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
     assert fake_workers.requests == []
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"recipes": "dcgan,cgan"}, "cgan needs"),
-        ({"recipes": "gan,dcgan", "size": 24}, "Nearest: --size 16x16 or 32x32"),
-    ],
-)
-def test_what_any_of_the_recipes_needs_is_asked_before_images_are_read(
-    change: dict[str, Any], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def read(*arguments: Any, **options: Any) -> None:
-        raise AssertionError("images are read")
-
-    (tmp_path / "photos").mkdir()
-    for i in range(3):
-        Image.effect_noise((32, 32), 40 + i).save(tmp_path / "photos" / f"{i}.png")
-    monkeypatch.setattr("leafwing.data.reading.decode", read)
-    with pytest.raises(LeafwingError, match=message):
-        commands.compare(tmp_path / "photos", images=600, **change, out=tmp_path / "out")
 
 
 def test_trainings_get_all_arguments(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -343,19 +343,6 @@ def test_a_sheet_shows_what_critics_see(tmp_path: Path) -> None:
     assert not (tmp_path / "c.png").exists()
 
 
-@pytest.mark.parametrize(("augment", "message"), [("dif", "choose from none, diff"), ("none", "nothing to show")])
-def test_no_image_is_read_for_an_augmentation_that_cannot_be_shown(
-    augment: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def read(*arguments: Any, **options: Any) -> None:
-        raise AssertionError("images are read")
-
-    Image.effect_noise((32, 32), 40).save(tmp_path / "a.png")
-    monkeypatch.setattr("leafwing.data.reading.decode", read)
-    with pytest.raises(InvalidOption, match=message):
-        leafwing.show(tmp_path, out="sheet.png", augment=augment)
-
-
 def test_a_state_of_an_earlier_version_goes_on() -> None:
     """It had another buffer, and did not say when p last changed."""
     made = augmentation("ada", planned=1_000)

@@ -382,7 +382,10 @@ class AfterACondition(nn.Module):
         (mix, {"rows": 50_000, "across": "attributes"}, "rows=50000: a sheet of .* pixels could not be opened"),
     ],
 )
-def test_counts_have_an_upper_end(tool: Callable[..., object], given: dict[str, Any], message: str, real: Dataset) -> None:
+def test_counts_have_an_upper_end(
+    tool: Callable[..., object], given: dict[str, Any], message: str, real: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("leafwing.laboratory.options.available_memory", lambda: None)
     inputs: dict[str, Any] = {"features": FEATURES, "reader": READER, "held_out": real}
     wanted = inspect.signature(tool).parameters
     model = Model(build("cgan", ATTRIBUTES), ATTRIBUTES) if tool is mix else painter()

@@ -384,7 +384,10 @@ def test_points_are_evaluated_by_modes(points: Run) -> None:
         ({"metrics": "ppl", "precision": "bf16"}, "ppl .*--precision fp32"),
     ],
 )
-def test_invalid_arguments_are_rejected_and_write_nothing(run: Run, arguments: dict[str, Any], message: str) -> None:
+def test_invalid_arguments_are_rejected_and_write_nothing(
+    run: Run, arguments: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("leafwing.commands.real_data.available_memory", lambda: 8 << 30)
     with pytest.raises(LeafwingError, match=message):
         rows_of(run, **arguments)
     assert not (run.folder / "metrics.jsonl").exists()

@@ -189,7 +189,8 @@ def resume(
     Args:
         run: the run, its folder, name or number, or `last`.
         images: a new total number of images, or `+100k` to add to the old total.
-        time: a new limit of the total training time, or `+10m` on top of the time used; None: no limit.
+        time: a new limit of the total training time, or `+10m` on top of the time used; None: the old limit, if it has not
+            been reached and there are no new `images`.
         device: another device: auto, cpu, cuda or mps. The weights then match an uninterrupted run up to rounding.
         threads: another number of CPU threads, or `auto`; likewise.
         micro_batch: another micro-batch size; likewise.

@@ -24,7 +24,7 @@ LEAST = 150_000
 at 32 px as take the same time (300,000), 200,000 are good; the limit between them is assumed."""
 RECOGNISABLE = 100_000
 """Length of training in images before which things can hardly be recognised, at 32 and 64 px."""
-EXPECTATION = "expect blurs or blobs, because things can be recognised after 100,000 and more only"
+EXPECTATION = "expect blurs or blobs, because things can be recognised only after 100,000 images or more"
 """What is said of shorter trainings."""
 MANY_RECOGNISABLE = 200_000
 """Length from which on many samples of the recommended training can be recognised. Measured on cat faces at 64 px, by eye and by
