@@ -458,7 +458,7 @@ def test_a_damaged_grid_does_not_end_the_training(run: Run, tmp_path: Path, caps
     (copy.folder / "reel.webp").unlink(missing_ok=True)
     assert finish(copy, False) == 0
     out = capsys.readouterr().out
-    assert "The reel was not made: cannot identify image file" in out
+    assert "The reel was not made: " in out
     assert "  reel " not in out
     assert finish(copy, True) == 0
     assert json.loads(capsys.readouterr().out)["reel"] is None

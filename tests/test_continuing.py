@@ -494,7 +494,7 @@ def test_a_time_limit_stays_after_an_interruption_until_it_is_reached(folder: Pa
     assert new_length(run, None, None, 16, 60.0) == (64, None), "reached"
     assert new_length(run, "+16", None, 16, 20.0) == (80, None), "the user has chosen another length"
     assert new_length(run, None, "+60", 16, 20.0) == (64, 80.0)
-    assert leafwing.resume(run).settings.schedule.time == 60
+    assert commands.train_or_resume(folder, out=run.folder).settings.schedule.time == 60
 
 
 def test_a_replay_on_another_device_chooses_for_it_again(tmp_path: Path) -> None:

@@ -119,3 +119,14 @@ def test_none_turns_off_a_setting_that_a_replayed_run_may_have(name: str) -> Non
     assert all_settings()["device"].convert(None) is None
     with pytest.raises(LeafwingError, match="device"):
         all_settings()["device"].convert("none")
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [("1,000", 1000), ("60_000", 60_000), ("7", 7), (7, 7), (np.int64(500), 500), (0, 0), ("auto", "auto")],
+)
+def test_a_number_or_auto_is_read_as_other_numbers_are(value: object, expected: int | str) -> None:
+    assert all_settings()["hold_out"].convert(value) == expected
+    for wrong in (True, 0.1, "some", "٣", -1):
+        with pytest.raises(LeafwingError, match="hold_out"):
+            all_settings()["hold_out"].convert(wrong)

@@ -46,6 +46,8 @@ def storage(what: str) -> Iterator[None]:
             raise StorageError(
                 f"cannot write {what}: its folder does not exist. If it was moved or renamed, go on with it where it is now"
             ) from error
+        if error.errno == errno.ENAMETOOLONG:
+            raise LeafwingError(f"cannot write {what[:60]}...: longer than the names of files may be") from error
         advice = next((f": {advice}" for numbers, advice in ADVICE.items() if error.errno in numbers), "")
         raise StorageError(
             f"cannot write {what}: {error.strerror or str(error)}. Files saved earlier are intact{advice}"

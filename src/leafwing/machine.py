@@ -27,6 +27,11 @@ def load() -> tuple[float, int] | None:
         return None
 
 
+def is_busy(now: tuple[float, int] | None) -> bool:
+    """Whether more programs want a core than there are cores, by `load`; False if it is not known."""
+    return now is not None and now[0] > now[1]
+
+
 def quota(groups: Path = Path("/sys/fs/cgroup"), process: Path = Path("/proc/self/cgroup")) -> float | None:
     """The CPU quota of this process's control group, in cores; None without a quota.
 

@@ -133,9 +133,12 @@ IN_PYTHON = {
         "train": "leafwing.forecast(...) returns all choices, with the reason for each as `why`",
         "evaluate": "all numbers are in the rows that it returns",
     },
-    "json": {"": "the result is an object, which has all that --json prints"},
+    "json": {
+        "evaluate evaluate_pictures compare doctor show explore prepare list_runs": "it returns an object with all that --json prints",
+        "train resume sample sample_seeds translate score reel walk": "the run or the files are returned, and nothing is printed",
+    },
 }
-"""Options of the command line that functions do not have, and what is written instead; by functions, or for all of them."""
+"""Options of the command line that functions do not have, and what is written instead, by functions."""
 
 
 def find(name: str, table: Mapping[str, str]) -> str:

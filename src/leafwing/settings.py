@@ -36,22 +36,27 @@ class Range:
 
 @dataclass(frozen=True)
 class Form:
-    """The form of a text: a function that raises InvalidOption for a text of another one."""
+    """The form of a text: a function that returns the value of a text, and raises InvalidOption for one of another form."""
 
-    check: Callable[[str], object]
+    read: Callable[[str], Any]
 
 
 def auto_or(least: int, most: int = LARGEST) -> Form:
     """The form of `auto`, or of a whole number within bounds."""
 
-    def check(text: str) -> None:
-        if text != "auto":
-            try:
-                whole(ungrouped(text), "", least, most)
-            except InvalidOption as error:
-                raise InvalidOption("", text, f"{error.reason}, or auto") from None
+    def read(text: str) -> int | str:
+        try:
+            return text if text == "auto" else whole(ungrouped(text), "", least, most)
+        except InvalidOption as error:
+            raise InvalidOption("", text, f"{error.reason}, or auto") from None
 
-    return Form(check)
+    return Form(read)
+
+
+def _augmentation(text: str) -> str:
+    """The text of an augmentation, checked."""
+    augment_option.parse(text)
+    return text
 
 
 Natural = Annotated[int, Range(0)]
@@ -136,7 +141,7 @@ class Schedule:
 class CriticSettings:
     """What critics see."""
 
-    augment: Annotated[str, Form(augment_option.parse)] | None = None
+    augment: Annotated[str, Form(_augmentation)] | None = None
     """Random changes of real and generated images before the discriminator sees them, for small data sets: diff (DiffAugment:
     color, translation and cutout; diff:color,translation for some of them; diff:p=0.7 for 70% of the images), ada (flips, rotations,
     shifts, scales and colours, with a probability that adapts to how well the critic tells real images from fakes), p=0.3 or p=0:0.3
@@ -327,12 +332,11 @@ class Setting:
         if isinstance(kind, Range):
             return whole(value, self.name, kind.least, kind.most)
         if isinstance(kind, Form):
-            text = self._text(value)
+            text = str(value) if hasattr(value, "__index__") and not isinstance(value, bool) else self._text(value)
             try:
-                kind.check(text)
+                return kind.read(text)
             except InvalidOption as error:
                 raise InvalidOption(self.name, value, error.reason) from None
-            return value if isinstance(value, int) else text
         if kind is bool:
             if str(value).lower() not in ("true", "false"):
                 raise InvalidOption(self.name, value, "must be true or false")

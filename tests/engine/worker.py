@@ -17,9 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from leafwing import networks, recipes
+from leafwing.augment_option import parse
 from leafwing.commands.session import fit_intervals
 from leafwing.engine import Engine, choose
-from leafwing.engine.augmentation import INTERVAL, Augmentation, parse
+from leafwing.engine.augmentation import INTERVAL, Augmentation
 from leafwing.engine.batch_norm import SharedBatchNorm, synchronise_batch_norm
 from leafwing.engine.capture import CaptureBackend, Rehearsal, Work
 from leafwing.engine.processes import BUCKET, Processes

@@ -113,7 +113,8 @@ def spell_out(words: Sequence[str]) -> list[str]:
     *SETTINGS,
     default="as before",
     images="New total number of images, or +100k to add to the old total.",
-    time="New limit of the total training time, or +10m on top of the time used. Default: the old one, if it has not been reached.",
+    time="New limit of the total training time, or +10m on top of the time used. Default: the old one, if it has not been "
+    "reached, and without --images.",
     max_rollbacks="Maximum number of rollbacks, counting earlier ones.",
     input="Where the second source, of unpaired inputs, is now, if it has moved.",
 )

@@ -288,11 +288,11 @@ def describe_length(run: Run, images: int, limit: float | None) -> str:
     Args:
         run: the run.
         images: the number of images to show.
-        limit: the time limit in seconds, if the user has set that and not the number of images; else None.
+        limit: the time limit in seconds, if there is one.
     """
     if limit is not None:
         return f"at most {show_count(images)} images in {show_duration(limit)}: --dry-run says how many fit"
-    line = f"{show_count(images)} images, {repetitions(images, run.data.used - run.data.held_out)}"
+    line = f"{show_count(images)} images, {repetitions(images, run.data.used - run.data.held_out, run.spec.points)}"
     expected = expectation(run.spec, images, run.history.before)
     return f"{line}; {expected}" if expected else line
 

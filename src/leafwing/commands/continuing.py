@@ -66,7 +66,7 @@ def train_or_resume(
     progress.say(f"{run.folder} exists: it is continued with its own settings")
     time = None if options.get("time") is None else f"+{duration(options['time'], 'time')}"
     return resume(
-        out, images=total, time=time, source=again, input=second, trust=trust,
+        out, images=total if total > run.settings.schedule.images else None, time=time, source=again, input=second, trust=trust,
         tensorboard=options.get("tensorboard", False), progress=progress,
     )  # fmt: skip
 

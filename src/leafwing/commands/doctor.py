@@ -75,9 +75,7 @@ def size_problem(source: Any, options: Mapping[str, Any]) -> str:
 
     card = recipes.describe(recipes.DEFAULT)
     try:
-        check_before_reading(
-            locate(source), card, card.name, {}, replace_fields(DataSettings(), {"size": options["size"]}), None
-        )
+        check_before_reading(locate(source), card, card.name, {}, replace_fields(DataSettings(), {"size": options["size"]}))
     except LeafwingError as error:
         return str(error)
     return ""

@@ -102,7 +102,7 @@ def evaluate(
         trust: execute the folder's `recipe.py` even if it is not an installed recipe.
         root: folder of the numbered run folders.
         progress: True or None: shown; False: not; or a `leafwing.Reporter`, which receives messages and progress.
-        processes: the processes that are training this run, all of which must call this; None: see `join_processes`.
+        processes: those that are training this run, or of a comparison, all of which must call this; None: see `join_processes`.
         with_scale: also compute what other real images and noise reach, once for all runs on these data; see `metrics.scale`.
 
     Returns:
@@ -140,6 +140,7 @@ def evaluate(
     from leafwing.metrics.targets import frames, target
     from leafwing.model import Model
 
+    is_alone = processes is None  # trainings and comparisons have checked, and others use memory meanwhile
     with nullcontext(processes) if processes else join_processes(ADVICE) as processes:
         progress = reporter_of(progress) if processes.first else Reporter()
         model = Model(opened.build_game(), opened.spec)
@@ -177,8 +178,6 @@ def evaluate(
         require_same_network(network.digest if network else "", processes)
         judged_by = judge if network else ""
         protocol = protocol_of(opened, real_data, chosen, kind, n, seed, setup.precision, judged_by, progress)
-        if n is not None:
-            check_samples(protocol.n_fake, chosen, model.spec, judged_by)
         if network:
             through = choice.trained_through
             protocol = replace(protocol, features=network.name, network=network.digest, trained_through=through)
@@ -189,6 +188,8 @@ def evaluate(
         steps: list[Steps] = []
 
         def samples_of(images: int, missing: Sequence[str]) -> RunEvidence:
+            if n is not None and is_alone:
+                check_samples(protocol.n_fake, chosen, model.spec, judged_by)
             evidence = RunEvidence(
                 Model.load(opened, checkpoint=images, device=device, precision=setup.precision),
                 real_data.real,

@@ -200,7 +200,9 @@ def count_images(source: Any, values: Mapping[str, Any], recipe: str) -> int | N
     input = pairs.name_in(place, check_input(values.get("input")))
     needs = {*recipes.describe(recipe).needs}
     from_pictures = "input" in needs or "segmentation" in needs
-    hold_out = values.get("hold_out") or ("auto" if from_pictures or values.get("stop_on") else 0)
+    hold_out = values.get("hold_out")
+    if hold_out is None:
+        hold_out = "auto" if from_pictures or values.get("stop_on") else 0
     if isinstance(place, str):
         number = COUNTS.get(place, 0)
         return number - hold_out_count(hold_out, number, has_points(place), from_pictures) if number else None

@@ -189,7 +189,7 @@ def resolve_training(
         progress.warn(text)
 
     reading = replace_fields(DataSettings(), values)
-    check_before_reading(place, card, str(reference), {**old_options, **options}, reading, critic.augment)
+    check_before_reading(place, card, str(reference), {**old_options, **options}, reading)
     parse_labelled(reading.labelled, reading.labelled_seed)
     load_options = {name: value for name in READING_OPTIONS if (value := getattr(reading, name)) is not None}
     inherited = inherited_options(old.data, place) if old else {}
@@ -292,7 +292,7 @@ def resolve_training(
 
 
 def check_before_reading(
-    place: Place, card: Card, reference: str, options: Mapping[str, Value], reading: DataSettings, augment: str | None
+    place: Place, card: Card, reference: str, options: Mapping[str, Value], reading: DataSettings
 ) -> None:
     """Checks what options decide without any image, because reading all images may take minutes.
 
@@ -302,19 +302,13 @@ def check_before_reading(
         reference: its name or file.
         options: the hyper-parameters that were set.
         reading: how the images are read.
-        augment: what critics see, if that was chosen.
 
     Raises:
         LeafwingError: a size that the recipe cannot generate, with the nearest one, or another option that it refuses with any images.
     """
     from leafwing.data.built_in import BUILT_IN
     from leafwing.data.options import check, check_input
-    from leafwing.data.split import hold_out_count
 
-    if augment is not None:
-        parse(augment)
-    if reading.hold_out is not None and not str(reading.hold_out).isdecimal():
-        hold_out_count(reading.hold_out, 1)
     size, input = check(reading.size, None, "crop", "white").size, check_input(reading.input)
     if isinstance(place, str) and place in BUILT_IN:
         return  # nothing is read, and the size may be fixed

@@ -13,7 +13,7 @@ from leafwing.commands.plan import build_training, check_before_reading, choose_
 from leafwing.commands.speed import MEASURING, measured_speed
 from leafwing.commands.transfer import find_start
 from leafwing.errors import LeafwingError, did_you_mean, nearest
-from leafwing.machine import load
+from leafwing.machine import is_busy, load
 from leafwing.progress import Reporter
 from leafwing.quantities import show_count, show_duration
 from leafwing.recipes import _recommended as rule
@@ -117,7 +117,7 @@ def recommend(
     elif values.get("input") is None:
         card = recipes.describe(recipes.DEFAULT)  # for all that generate images from latents, the same sizes are possible
         settings = replace_fields(DataSettings(), values)
-        check_before_reading(locate(source), card, card.name, {}, settings, values.get("augment"))
+        check_before_reading(locate(source), card, card.name, {}, settings)
     facts = replace(facts_of(source, values, options, reading, start), before=images_of_start)
     try:
         choice = rule.choose(facts, speed) if start is None else rule.with_length(started(start, facts), facts, speed)
@@ -149,7 +149,7 @@ def describe_load(before: tuple[float, int] | None) -> list[str]:
     Args:
         before: `machine.load` before the measurement; None if nothing was measured.
     """
-    if before is None or before[0] <= before[1]:
+    if before is None or not is_busy(before):
         return []
     return [
         f"measured while the machine is busy (load {before[0]:.1f} on {before[1]} cores): another moment may give other networks, "

@@ -296,7 +296,7 @@ def check_scale(scale: int | None, field: Field) -> None:
     factor = whole(scale, "scale", 1)
     if not field.has_pixels:
         raise InvalidOption("scale", scale, f"only images are enlarged, and these samples are {describe_kind(field)}")
-    pixels = getattr(field, "frames", 1) * getattr(field, "width", 1) * getattr(field, "height", 1)
+    pixels = getattr(field, "width", 1) * getattr(field, "height", 1)
     if factor > 1 and pixels * factor**2 > MAX_PIXELS:
         most = max(1, isqrt(MAX_PIXELS // pixels))
         raise InvalidOption("scale", scale, f"a single sample could not be opened: choose at most {most}")

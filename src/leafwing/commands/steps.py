@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
-from leafwing.machine import load
+from leafwing.machine import is_busy, load
 from leafwing.progress import ProgressCallback
 from leafwing.quantities import show_duration
 
@@ -90,6 +90,5 @@ def describe(seconds: Mapping[str, float], protocol: Protocol, checkpoints: int,
     several = f" for each of {checkpoints} checkpoints" if checkpoints > 1 else ""
     first = f", {show_duration(once)} of it once for these data" if once > 1 else ""
     fewer = f"; fewer samples: -n {protocol.n_fake // 2}" if protocol.n_fake >= 500 and total > 60 else ""
-    is_busy = (programs := load()) is not None and programs[0] > programs[1]
-    longer = ", or several times as long while other programs use the machine" if is_busy else ""
+    longer = ", or several times as long while the machine is as busy as now" if is_busy(load()) else ""
     return f"evaluating {what}{several}: about {show_duration(max(1, total))}{longer}{first}{fewer}"

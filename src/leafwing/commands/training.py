@@ -141,8 +141,7 @@ def train(
         )
         images = plan.settings.schedule.images
         if is_named or sets_images:
-            limit = None if sets_images else plan.settings.schedule.time
-            progress.say(describe_length(run, images, limit))
+            progress.say(describe_length(run, images, plan.settings.schedule.time))
         if is_named and plan.settings.schedule.time and (begin := left_out(training.game, 0, images)):
             progress.say(
                 f"the stages of {plan.card.name} follow --images, not --time: other networks begin to be trained after "

@@ -80,7 +80,7 @@ def interpolate(
     if len(ends) < 2:
         raise InvalidOption("samples", samples, "interpolation requires at least two")
     require_counts(2, steps=steps)
-    require_memory(model, len(ends) * FINE, samples=samples)
+    require_memory(model, len(ends) * FINE // 8, samples=samples)  # stored as bytes, and not twice
     require_memory(model, len(ends) * steps, steps=steps)
     require_size(model.spec, len(ends), steps, steps=steps)
     films.check_seconds(seconds)

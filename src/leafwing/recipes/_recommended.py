@@ -213,11 +213,11 @@ def generation(facts: Facts, width: int | None = None) -> Choice:
     return Choice("cgan" if labelled else "dcgan", options, settings, reasons)
 
 
-def repetitions(images: int, pictures: int) -> str:
-    """How often a training of so many images shows each of these pictures (or points), as words."""
+def repetitions(images: int, pictures: int, points: bool = False) -> str:
+    """How often a training of so many images shows each of these pictures, or points, as words."""
     epochs = images / pictures
     number = f"{epochs:,.0f}" if epochs >= 10 else f"{epochs:.1f}" if epochs >= 0.1 else f"{epochs:.1g}"
-    return f"each picture about {number} times"
+    return f"each {'point' if points else 'picture'} about {number} times"
 
 
 def with_length(choice: Choice, facts: Facts, speed: Callable[[Choice], float]) -> Choice:
@@ -235,7 +235,7 @@ def with_length(choice: Choice, facts: Facts, speed: Callable[[Choice], float]) 
             )
         else:
             why = f"{show_duration(facts.seconds)} of training: this machine shows about {show_count(images)} images"
-        why += f", {repetitions(images, facts.pictures)}"
+        why += f", {repetitions(images, facts.pictures, facts.kind == 'points')}"
         if facts.kind in ("pairs", "enlarging", "unpaired") and images + facts.before < facts.pictures:
             why += "; expect nothing of use: give it a --time in which each is shown several times"
         if facts.kind == "images" and images + facts.before < RECOGNISABLE:

@@ -58,12 +58,15 @@ def run_evaluation(checkpoints: Sequence[int], **arguments: Any) -> Result:
 
     The last one has all metrics. Those of copies (`AT_THE_END`) are not measured at the others, unless they are the only ones.
     """
+    from leafwing.engine.processes import Processes
+
     *earlier, last = checkpoints
-    rows = evaluate(checkpoint=last, progress=ConsoleReporter(), **arguments)
+    arguments = {**arguments, "processes": Processes(), "progress": ConsoleReporter()}
+    rows = evaluate(checkpoint=last, **arguments)
     names = list(dict.fromkeys(row["by"] for row in rows))
     names = [name for name in names if name not in AT_THE_END] or names
     for images in reversed(earlier):
-        rows += evaluate(checkpoint=images, progress=ConsoleReporter(), **{**arguments, "metrics": names})
+        rows += evaluate(checkpoint=images, **{**arguments, "metrics": names})
     return 0, {"rows": rows}
 
 

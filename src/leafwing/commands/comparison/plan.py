@@ -244,11 +244,13 @@ def resolve_comparison(arguments: Mapping[str, Any], progress: Reporter) -> Comp
     checks: list[Accept] = []
     for name, reference in zip(names, references, strict=True):  # all before the first one reads the images
         card = recipes.describe(reference)
-        check_before_reading(place, card, reference, options[name], reading, None)
+        check_before_reading(place, card, reference, options[name], reading)
         if check := data_check(card, reference, card.resolve(options[name])):
             checks.append(check)
     for name, reference in zip(names, references, strict=True):
-        resolved = resolve_training(arguments["source"], reference, settings, options[name], notes, accepts=checks)
+        resolved = resolve_training(
+            arguments["source"], reference, settings, options[name], notes, accepts=() if compared else checks
+        )
         training = build_training(resolved)
         if device == "cpu":  # the trainings above are built there
             check_memory(training, resolved.options, notes.warn, recipe=name)
