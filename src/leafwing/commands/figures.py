@@ -66,7 +66,7 @@ def cells(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     has_scale = any(row.get("scale") for row in rows)
     lines = [[*["images"] * of_run, "metric", "value", "95% interval", *["real images", "noise"] * has_scale, "better"]]
     for row in rows:
-        interval = "" if row["low"] is None else f"{row['low']:.4g} to {row['high']:.4g}"
+        interval = "" if None in (row["low"], row["high"]) else f"{row['low']:.4g} to {row['high']:.4g}"
         if says_nothing(row):
             interval = "no variety: not comparable"
         scale = [show((row.get("scale") or {}).get(end), "") for end in ("real", "noise")] if has_scale else []
