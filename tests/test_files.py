@@ -109,7 +109,6 @@ def test_another_file_that_is_missing_is_not_the_folder(tmp_path: Path) -> None:
             OSError(errno.EROFS, "read-only"),
             "read-only. Files saved earlier are intact: make the folder writable, or choose another",
         ),
-        (OSError(errno.ENAMETOOLONG, "too long"), "too long. Files saved earlier are intact"),
         (OSError("no error of the system"), "no error of the system. Files saved earlier are intact"),
     ],
 )
@@ -118,6 +117,14 @@ def test_only_a_full_disk_is_called_full(error: OSError, words: str) -> None:
         raise error
     assert str(caught.value).startswith(f"cannot write x: {words}")
     assert ("space" in str(caught.value)) == (error.errno == errno.ENOSPC)
+
+
+def test_a_name_that_is_too_long_is_invalid_input() -> None:
+    longer = r"cannot write x{30}.*: longer than the names of files may be"
+    with pytest.raises(LeafwingError, match=longer) as caught, files.storage("x" * 5_000):
+        raise OSError(errno.ENAMETOOLONG, "too long")
+    assert caught.value.exit_code == 2
+    assert len(str(caught.value)) < 200
 
 
 def test_other_errors_pass_through() -> None:

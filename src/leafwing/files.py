@@ -18,7 +18,7 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from leafwing.errors import LeafwingError, StorageError
+from leafwing.errors import LeafwingError, StorageError, visible
 
 BLOCK = 4 << 20
 """Bytes of a file that a checksum covers."""
@@ -47,7 +47,7 @@ def storage(what: str) -> Iterator[None]:
                 f"cannot write {what}: its folder does not exist. If it was moved or renamed, go on with it where it is now"
             ) from error
         if error.errno == errno.ENAMETOOLONG:
-            raise LeafwingError(f"cannot write {what[:60]}...: longer than the names of files may be") from error
+            raise LeafwingError(f"cannot write {visible(what, 60)}: longer than the names of files may be") from error
         advice = next((f": {advice}" for numbers, advice in ADVICE.items() if error.errno in numbers), "")
         raise StorageError(
             f"cannot write {what}: {error.strerror or str(error)}. Files saved earlier are intact{advice}"

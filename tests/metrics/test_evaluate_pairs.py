@@ -162,8 +162,9 @@ def test_an_input_gives_one_sample_however_many_are_asked_for(run: Run, capsys: 
 
 
 def test_if_only_what_real_images_reach_is_left_to_compute_that_is_said_once(
-    run: Run, capsys: pytest.CaptureFixture[str]
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setenv("LEAFWING_CACHE", str(tmp_path / "cache"))
     said = []
     for with_scale in (False, True, True):
         rows_of(run, metrics="fid", with_scale=with_scale)
