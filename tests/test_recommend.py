@@ -179,7 +179,7 @@ def test_so_few_images_as_were_never_tried_are_named() -> None:
 def test_a_translator_that_would_hardly_see_its_pictures_is_warned_of() -> None:
     for speed, few in ((0.5, True), (5.0, False)):
         reasons = choose(Facts("enlarging", 2_000, seconds=480.0), constant(speed)).reasons
-        assert any("expect nothing of use" in reason for reason in reasons) == few
+        assert any("expect nothing useful" in reason for reason in reasons) == few
 
 
 def test_the_networks_are_as_wide_as_the_time_allows() -> None:

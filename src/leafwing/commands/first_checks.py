@@ -91,7 +91,7 @@ def refuse_run(place: Place) -> None:
     if isinstance(place, Path) and place.resolve().name == "samples" and (place / ".." / "run.json").is_file():
         run = place.parent if place.name == "samples" else place.resolve().parent
         raise LeafwingError(
-            f"{place} has the progress sheets of a run, each of many samples; separate ones: `leafwing sample "
+            f"{place} contains the progress sheets of a run, which show many samples each; for single samples: `leafwing sample "
             f"{shlex.quote(str(run))} --folder`"
         )
     if isinstance(place, Path) and (place / "run.json").is_file():

@@ -120,7 +120,7 @@ class ThreadMonitor:
         self.slow_since = None
         self.changes.append(ThreadChange(images, better))
         self.run.update(thread_changes=tuple(self.changes))
-        why = "faster while other programs use the cores" if better < threads else "cores are free again"
+        why = "faster while other programs use the cores" if better < threads else "cores are free"
         moment = f"from {images:,} images on" if images else "training begins with"
         self.progress.say(
             f"{moment} {better} CPU {'thread' if better == 1 else 'threads'} instead of {threads}: {why} (--threads auto)"

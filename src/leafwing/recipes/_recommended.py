@@ -184,7 +184,9 @@ def generation(facts: Facts, width: int | None = None) -> Choice:
     elif facts.smallest is not None:
         reasons[0] += f", only {facts.smallest:,} of some classes: labels are not used"
     if facts.pictures < FEWEST:
-        reasons[0] += f", fewer than the {FEWEST} with which this was ever tried: expect copies of them, or little variety"
+        reasons[0] += (
+            f", fewer than the {FEWEST} of the smallest set that was tried: expect copies of them, or little variety"
+        )
     if "ema" not in facts.chosen:
         reasons.append(
             f"ema {show_count(AVERAGED)}: samples come from a moving average of G's weights, which has less noise than they have"
@@ -237,7 +239,7 @@ def with_length(choice: Choice, facts: Facts, speed: Callable[[Choice], float]) 
             why = f"{show_duration(facts.seconds)} of training: this machine shows about {show_count(images)} images"
         why += f", {repetitions(images, facts.pictures, facts.kind == 'points')}"
         if facts.kind in ("pairs", "enlarging", "unpaired") and images + facts.before < facts.pictures:
-            why += "; expect nothing of use: give it a --time in which each is shown several times"
+            why += "; expect nothing useful: choose a --time in which each is shown several times"
         if facts.kind == "images" and images + facts.before < RECOGNISABLE:
             why += f"; {EXPECTATION}"
         elif facts.kind == "images" and images + facts.before < MANY_RECOGNISABLE:
